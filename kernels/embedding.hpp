@@ -1,0 +1,17 @@
+// Token embedding: out[b, t] = weight[tokens[b, t]].
+#pragma once
+
+#include "kernels/context.hpp"
+#include "kernels/view.hpp"
+
+namespace longstrand {
+
+/// tokens [B, T], each below V; weight [V, D]; out [B, T, D].
+void embedding_forward(View<const std::uint8_t, 2> tokens, View<const float, 2> weight, View<float, 3> out,
+                       Context& context);
+
+/// d_weight [V, D] accumulated from d_out [B, T, D].
+void embedding_backward(View<const std::uint8_t, 2> tokens, View<const float, 3> d_out,
+                        View<float, 2> d_weight, Context& context);
+
+}  // namespace longstrand

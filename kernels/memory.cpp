@@ -1,0 +1,55 @@
+#include "kernels/memory.hpp"
+
+#include <algorithm>
+#include <cstring>
+#include <new>
+
+namespace longstrand {
+namespace {
+
+std::size_t round_up(std::size_t size_bytes) {
+  return (size_bytes + kAlignment_bytes - 1) / kAlignment_bytes * kAlignment_bytes;
+}
+
+}  // namespace
+
+Buffer::Buffer(std::size_t size_bytes, Device device) : size_bytes_(size_bytes), device_(device) {
+  if (size_bytes == 0) return;
+  data_.reset(
+      static_cast<std::byte*>(::operator new (round_up(size_bytes), std::align_val_t{kAlignment_bytes})));
+  zero();
+}
+
+void Buffer::zero() {
+  if (data_) std::memset(data_.get(), 0, size_bytes_);
+}
+
+void Buffer::Free::operator()(std::byte* pointer) const {
+  ::operator delete (pointer, std::align_val_t{kAlignment_bytes});
+}
+
+void* Arena::take_bytes(std::size_t size_bytes) {
+  constexpr std::size_t kSmallestBlock_bytes = std::size_t{1} << 20;
+  size_bytes = round_up(std::max<std::size_t>(size_bytes, 1));
+  while (block_ < blocks_.size() && used_bytes_ + size_bytes > blocks_[block_].size_bytes()) {
+    ++block_;
+    used_bytes_ = 0;
+  }
+  if (block_ == blocks_.size()) blocks_.emplace_back(std::max(size_bytes, kSmallestBlock_bytes), device_);
+  void* piece = blocks_[block_].data() + used_bytes_;
+  used_bytes_ += size_bytes;
+  std::size_t in_use_bytes = used_bytes_;
+  for (std::size_t i = 0; i < block_; ++i) in_use_bytes += blocks_[i].size_bytes();
+  high_water_bytes_ = std::max(high_water_bytes_, in_use_bytes);
+  return piece;
+}
+
+void Arena::release_to(std::size_t block, std::size_t used_bytes) {
+  block_ = block;
+  used_bytes_ = used_bytes;
+  if (block_ != 0 || used_bytes_ != 0 || blocks_.size() < 2) return;
+  blocks_.clear();  // nothing is lent: one block for all from now on
+  blocks_.emplace_back(high_water_bytes_, device_);
+}
+
+}  // namespace longstrand

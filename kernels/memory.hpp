@@ -1,0 +1,93 @@
+// Owners of memory: a Buffer holds a fixed block, an Arena hands out pieces of blocks and takes them all
+// back.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "kernels/view.hpp"
+
+namespace longstrand {
+
+inline constexpr std::size_t kAlignment_bytes = 64;
+
+/// A zero-filled block on a device, aligned to kAlignment_bytes. Throws std::bad_alloc.
+class Buffer {
+ public:
+  Buffer() = default;
+  explicit Buffer(std::size_t size_bytes, Device device = {});
+
+  std::byte* data() const { return data_.get(); }
+  std::size_t size_bytes() const { return size_bytes_; }
+  Device device() const { return device_; }
+  void zero();
+
+ private:
+  struct Free {
+    void operator()(std::byte* pointer) const;
+  };
+  std::unique_ptr<std::byte, Free> data_;
+  std::size_t size_bytes_ = 0;
+  Device device_{};
+};
+
+/// Owner of one packed array; view() is good as long as it lives.
+template <class T, int Rank>
+class Array {
+ public:
+  Array() = default;
+  explicit Array(std::array<std::int64_t, Rank> shape, Device device = {}) : shape_(shape) {
+    std::int64_t count = 1;
+    for (const std::int64_t extent : shape) count *= extent;
+    buffer_ = Buffer(static_cast<std::size_t>(count) * sizeof(T), device);
+  }
+  View<T, Rank> view() const { return {reinterpret_cast<T*>(buffer_.data()), shape_, buffer_.device()}; }
+  void zero() { buffer_.zero(); }
+
+ private:
+  Buffer buffer_;
+  std::array<std::int64_t, Rank> shape_{};
+};
+
+/// Hands out memory that lives until the enclosing Scope ends. It grows to the largest need seen and keeps
+/// it, so that a steady workload allocates nothing. The contents are undefined. One thread at a time.
+class Arena {
+ public:
+  explicit Arena(Device device = {}) : device_(device) {}
+
+  template <class T, int Rank>
+  View<T, Rank> take(std::array<std::int64_t, Rank> shape) {
+    std::int64_t count = 1;
+    for (const std::int64_t extent : shape) count *= extent;
+    return {static_cast<T*>(take_bytes(static_cast<std::size_t>(count) * sizeof(T))), shape, device_};
+  }
+  std::size_t high_water_bytes() const { return high_water_bytes_; }
+
+  /// Gives back, on destruction, everything taken since construction.
+  class Scope {
+   public:
+    explicit Scope(Arena& arena) : arena_(arena), block_(arena.block_), used_(arena.used_bytes_) {}
+    ~Scope() { arena_.release_to(block_, used_); }
+    Scope(const Scope&) = delete;
+    Scope& operator=(const Scope&) = delete;
+
+   private:
+    Arena& arena_;
+    std::size_t block_;
+    std::size_t used_;
+  };
+
+ private:
+  void* take_bytes(std::size_t size_bytes);
+  void release_to(std::size_t block, std::size_t used_bytes);
+
+  Device device_;
+  std::vector<Buffer> blocks_;
+  std::size_t block_ = 0;       // index of the block in use
+  std::size_t used_bytes_ = 0;  // of that block
+  std::size_t high_water_bytes_ = 0;
+};
+
+}  // namespace longstrand

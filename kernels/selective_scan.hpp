@@ -1,0 +1,67 @@
+// The selective scan of Mamba-1 with its softplus, skip and gate (Gu & Dao 2023, algorithm 2):
+//
+//   dt_t = softplus(delta_t + delta_bias)             identity above 20
+//   h_t  = exp(dt_t A) h_{t-1} + dt_t B_t u_t         per channel d and state n
+//   y_t  = C_t . h_t + D u_t;   out_t = y_t silu(z_t)
+//
+// Tokens at and past valid[b] are padding: they leave the state as it is, their out and activation gradients
+// are written as zero. Activations are T = float or bfloat16, everything else is float.
+#pragma once
+
+#include "kernels/context.hpp"
+#include "kernels/view.hpp"
+
+namespace longstrand {
+
+/// A checkpoint of the state is kept at every multiple of this many tokens of a chunk, for backward.
+inline constexpr std::int64_t kScanCheckpoint_tokens = 32;
+
+template <class T>
+struct SelectiveScanInput {
+  View<const T, 3> u;                 // [B, T, D]
+  View<const T, 3> delta;             // [B, T, D]  before bias and softplus
+  View<const T, 3> b;                 // [B, T, N]
+  View<const T, 3> c;                 // [B, T, N]
+  View<const T, 3> z;                 // [B, T, D]
+  View<const float, 2> decay;         // [N, D]     A log2(e); see prepare_decay
+  View<const float, 1> d;             // [D]
+  View<const float, 1> delta_bias;    // [D]
+  View<const float, 3> state;         // [B, N, D]  before the first token
+  View<const std::int64_t, 1> valid;  // [B]
+};
+
+template <class T>
+struct SelectiveScanOutput {
+  View<T, 3> out;                   // [B, T, D]
+  View<float, 3> state;             // [B, N, D]  after the last valid token; may be the input's state
+  View<float, 4> checkpoints = {};  // [ceil(T / kScanCheckpoint_tokens), B, N, D]  optional, for backward
+};
+
+template <class T>
+struct SelectiveScanGradient {
+  View<const T, 3> d_out;            // [B, T, D]
+  View<const float, 4> checkpoints;  // as forward wrote them
+  View<T, 3> d_u;                    // [B, T, D]  overwritten, as the four below
+  View<T, 3> d_delta;                // [B, T, D]
+  View<T, 3> d_b;                    // [B, T, N]
+  View<T, 3> d_c;                    // [B, T, N]
+  View<T, 3> d_z;                    // [B, T, D]
+  View<float, 2> d_a_log;            // [D, N]     accumulated, as the two below
+  View<float, 1> d_d;                // [D]
+  View<float, 1> d_delta_bias;       // [D]
+  View<float, 3> d_state;            // [B, N, D]  in: gradient of the final state; out: of the initial state
+};
+
+/// decay[n, d] = -exp(a_log[d, n]) log2(e): the form in which the scan takes A.
+void prepare_decay(View<const float, 2> a_log, View<float, 2> decay, Context& context);
+
+template <class T>
+void selective_scan_forward(const SelectiveScanInput<T>& input, const SelectiveScanOutput<T>& output,
+                            Context& context);
+
+/// `input` as given to forward, its state included.
+template <class T>
+void selective_scan_backward(const SelectiveScanInput<T>& input, const SelectiveScanGradient<T>& gradient,
+                             Context& context);
+
+}  // namespace longstrand
