@@ -1,0 +1,36 @@
+// Where and how a model runs.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "kernels/view.hpp"
+
+namespace longstrand {
+
+enum class Precision : std::uint8_t { fp32, bf16 };
+
+struct ExecutionOptions {
+  Device device{};
+  Precision precision = Precision::fp32;  // of activations and of weights in products
+  int threads = 1;
+  std::int64_t chunk_tokens = 0;  // 0: what is fast on the device
+};
+
+struct ExecutionRequest {
+  std::string device = "auto";     // auto, cpu
+  std::string precision = "auto";  // auto, fp32, bf16
+  int threads = 0;                 // 0: all
+  std::int64_t chunk_tokens = 0;   // 0: automatic
+  bool small_differences = false;  // score, variants: auto means fp32
+};
+
+struct ResolvedExecution {
+  ExecutionOptions options;
+  std::string description;  // one line for the log: device, precision and why
+};
+
+/// Throws std::invalid_argument that names the option for a value that is unknown or cannot be had.
+ResolvedExecution resolve_execution(const ExecutionRequest& request);
+
+}  // namespace longstrand

@@ -1,0 +1,57 @@
+// A model: architecture, weights, and, once fine-tuned, a classifier's labels and head. In a folder:
+//
+//   config.json, model.safetensors   exactly the original layout, so that the Python implementations open
+//   them longstrand.json                  what Longstrand adds: alphabet, head, labels, provenance
+//   head.safetensors                 the classifier's weight [classes, d_model] and bias [classes]
+#pragma once
+
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "src/config.hpp"
+#include "src/parameters.hpp"
+
+namespace longstrand {
+
+struct ClassifierSpec {
+  std::vector<std::string> labels;  // sorted; position = class id
+  std::string pooling = "mean";     // mean or last
+  std::int64_t window_bases = 0;    // windows it was trained on; 0: whole records
+  std::int64_t stride_bases = 0;
+};
+
+class Model {
+ public:
+  /// Initialised as the original code does (FACTS of Mamba: A_log, dt bias, scaled out_proj), from `seed`.
+  Model(ModelConfig config, std::uint64_t seed);
+  /// Throws std::runtime_error that names the file and the tensor or key at fault.
+  static Model load(const std::filesystem::path& folder);
+  /// Every file is written under a temporary name and renamed; creates the folder.
+  void save(const std::filesystem::path& folder,
+            CheckpointLayout layout = CheckpointLayout::state_spaces) const;
+
+  /// Adds (or replaces) a classifier head, initialised from `seed`: small uniform weight, zero bias.
+  void set_classifier(ClassifierSpec classifier, std::uint64_t seed);
+  void remove_classifier();
+
+  const ModelConfig& config() const { return config_; }
+  const std::optional<ClassifierSpec>& classifier() const { return classifier_; }
+  const ParameterStore& parameters() const { return parameters_; }
+  ParameterStore& parameters() { return parameters_; }
+  std::int64_t parameter_count() const;
+  /// 16 hex digits over architecture and weights: equal models, equal fingerprints.
+  std::string fingerprint() const;
+
+ private:
+  Model() = default;
+  ModelConfig config_;
+  std::optional<ClassifierSpec> classifier_;
+  ParameterStore parameters_;
+};
+
+inline constexpr const char* kHeadWeight = "classifier.weight";  // [classes, d_model]
+inline constexpr const char* kHeadBias = "classifier.bias";      // [classes]
+
+}  // namespace longstrand

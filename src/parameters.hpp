@@ -1,0 +1,52 @@
+// Named float tensors in one arena. A model's weights are one store; gradients and the optimizer's moments
+// are further stores of the same layout.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "kernels/memory.hpp"
+#include "kernels/view.hpp"
+
+namespace longstrand {
+
+struct ParameterSpec {
+  std::string name;                 // as in the state-spaces layout
+  std::vector<std::int64_t> shape;  // as in the state-spaces layout
+  bool decay = false;               // takes weight decay
+  std::int64_t offset = 0;          // of its first element in the arena; filled in by the store
+  std::int64_t size() const;
+};
+
+class ParameterStore {
+ public:
+  ParameterStore() = default;
+  /// Zero-filled. Parameters with weight decay come first in the arena.
+  explicit ParameterStore(std::vector<ParameterSpec> specs, Device device = {});
+  /// Another store of the same layout, zero-filled.
+  ParameterStore like() const { return ParameterStore(specs_, arena_.device()); }
+
+  const std::vector<ParameterSpec>& specs() const { return specs_; }
+  bool contains(const std::string& name) const { return index_.contains(name); }
+  /// Throws std::out_of_range for an unknown name.
+  const ParameterSpec& spec(const std::string& name) const;
+  View<float, 1> flat(const std::string& name) const;
+  View<float, 2> matrix(const std::string& name) const;  // [shape[0], product of the rest]
+
+  View<float, 1> all() const;
+  View<float, 1> decayed() const;      // the arena's first part
+  View<float, 1> not_decayed() const;  // and its second
+  void zero() { arena_.zero(); }
+
+ private:
+  std::vector<ParameterSpec> specs_;
+  std::map<std::string, std::size_t> index_;
+  Buffer arena_;
+  std::int64_t size_ = 0;
+  std::int64_t decayed_size_ = 0;
+};
+
+}  // namespace longstrand
