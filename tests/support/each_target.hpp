@@ -1,0 +1,31 @@
+// Runs a test on every instruction set that the CPU operations are compiled for and this machine has.
+#pragma once
+
+#include "kernels/simd_targets.hpp"
+//
+#include <gtest/gtest.h>
+#include <hwy/targets.h>
+
+namespace longstrand {
+
+/// Calls body() once for each instruction set, the machine's best last; restores the choice afterwards.
+template <class Body>
+void on_each_target(const Body& body) {
+  struct Restore {
+    ~Restore() {
+      hwy::SetSupportedTargetsForTest(0);
+      hwy::GetChosenTarget().DeInit();
+    }
+  } restore;
+  hwy::SetSupportedTargetsForTest(0);
+  const std::int64_t supported = hwy::SupportedTargets() & HWY_TARGETS;
+  for (std::int64_t bit = std::int64_t{1} << 62; bit != 0; bit >>= 1) {
+    if ((supported & bit) == 0) continue;
+    SCOPED_TRACE(hwy::TargetName(bit));
+    hwy::SetSupportedTargetsForTest(bit);
+    hwy::GetChosenTarget().Update(bit);
+    body();
+  }
+}
+
+}  // namespace longstrand
