@@ -1,0 +1,58 @@
+// The tolerances of all tests of numbers, each with its reason, and the comparison that they are for.
+#pragma once
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <type_traits>
+#include <vector>
+
+#include "kernels/view.hpp"
+
+namespace longstrand {
+
+/// The largest error allowed, as a share of the largest |expected| of the array.
+struct Tolerance {
+  double relative;
+  const char* reason;
+};
+
+namespace tolerance {
+
+inline constexpr Tolerance kExact{0, "the same operations on the same numbers"};
+inline constexpr Tolerance kForward{3e-6, "float, a few dozen roundings of 6e-8, exponentials to 3e-7"};
+inline constexpr Tolerance kBackward{1e-5, "float, sums over tokens and channels"};
+inline constexpr Tolerance kForwardBFloat16{5e-3, "the result is rounded to 8 bits: 2^-9 of itself"};
+inline constexpr Tolerance kBackwardBFloat16{5e-3, "the result is rounded to 8 bits: 2^-9 of itself"};
+inline constexpr Tolerance kChunkForward{1e-5, "promised for every split into chunks"};
+inline constexpr Tolerance kChunkBackward{1e-4, "promised for every split into chunks"};
+inline constexpr Tolerance kDifferences{1e-6,
+                                        "central differences in double, step 1e-5: 1e-10 / 1e-5 + step^2"};
+
+}  // namespace tolerance
+
+/// The tolerance of an operation's result of element type T against the float64 reference.
+template <class T>
+constexpr Tolerance forward_tolerance() {
+  return std::is_same_v<T, bfloat16> ? tolerance::kForwardBFloat16 : tolerance::kForward;
+}
+template <class T>
+constexpr Tolerance backward_tolerance() {
+  return std::is_same_v<T, bfloat16> ? tolerance::kBackwardBFloat16 : tolerance::kBackward;
+}
+
+inline void expect_near(const char* what, const std::vector<double>& actual,
+                        const std::vector<double>& expected, Tolerance tolerance) {
+  ASSERT_EQ(actual.size(), expected.size()) << what;
+  double scale = 0;
+  for (const double value : expected) scale = std::max(scale, std::abs(value));
+  for (std::size_t i = 0; i < actual.size(); ++i) {
+    // Negated, so that a NaN fails too.
+    ASSERT_FALSE(!(std::abs(actual[i] - expected[i]) <= tolerance.relative * scale))
+        << what << "[" << i << "] is " << actual[i] << ", expected " << expected[i] << " within "
+        << tolerance.relative << " of " << scale << " (" << tolerance.reason << ")";
+  }
+}
+
+}  // namespace longstrand
