@@ -84,7 +84,7 @@ class Guarded {
 
   static T canary() {
     T value;
-    std::memset(&value, 0x5a, sizeof value);
+    std::memset(static_cast<void*>(&value), 0x5a, sizeof value);
     return value;
   }
   static T initial() {
