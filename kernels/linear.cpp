@@ -1,0 +1,101 @@
+#include "kernels/linear.hpp"
+
+#include "kernels/check.hpp"
+#include "kernels/linear_cpu.hpp"
+
+namespace longstrand {
+
+template <class T>
+struct PackedLinear<T>::Impl {
+  std::int64_t in = 0;
+  std::int64_t out = 0;
+  cpu::PackedMatrix<T> forward;   // [in, out]
+  cpu::PackedMatrix<T> backward;  // [out, in]; empty unless asked for
+};
+
+template <class T>
+PackedLinear<T>::PackedLinear() : impl_(std::make_unique<Impl>()) {}
+template <class T>
+PackedLinear<T>::~PackedLinear() = default;
+template <class T>
+PackedLinear<T>::PackedLinear(PackedLinear&&) noexcept = default;
+template <class T>
+PackedLinear<T>& PackedLinear<T>::operator=(PackedLinear&&) noexcept = default;
+
+template <class T>
+void PackedLinear<T>::pack(View<const float, 2> weight, bool for_backward, Context&) {
+  assert(weight.size() > 0);
+  impl_->out = weight.shape[0];
+  impl_->in = weight.shape[1];
+  impl_->forward.pack_transposed(weight);
+  if (for_backward) {
+    impl_->backward.pack(weight);
+  } else {
+    impl_->backward.clear();  // it would be of an older weight
+  }
+}
+
+template <class T>
+std::int64_t PackedLinear<T>::in_features() const {
+  return impl_->in;
+}
+
+template <class T>
+std::int64_t PackedLinear<T>::out_features() const {
+  return impl_->out;
+}
+
+template <class T, class Out>
+void linear_forward(View<const T, 2> x, const PackedLinear<T>& weight, View<Out, 2> y, Context& context) {
+  const std::int64_t m = x.shape[0];
+  require_shape("linear_forward: x", x, {m, weight.in_features()});
+  require_shape("linear_forward: y", y, {m, weight.out_features()});
+  if (m == 0) return;
+  cpu::multiply(x, weight.impl().forward, y, GradientMode::overwrite, context);
+}
+
+template <class T>
+void linear_backward_input(View<const T, 2> d_y, const PackedLinear<T>& weight, View<T, 2> d_x,
+                           GradientMode mode, Context& context) {
+  const std::int64_t m = d_y.shape[0];
+  require_shape("linear_backward_input: d_y", d_y, {m, weight.out_features()});
+  require_shape("linear_backward_input: d_x", d_x, {m, weight.in_features()});
+  if (weight.impl().backward.empty()) {
+    throw std::logic_error("linear_backward_input: the weight was packed for forward only");
+  }
+  if (m == 0) return;
+  cpu::multiply(d_y, weight.impl().backward, d_x, mode, context);
+}
+
+template <class T>
+void linear_backward_weight(View<const T, 2> d_y, View<const T, 2> x, View<float, 2> d_weight,
+                            Context& context) {
+  const std::int64_t m = d_y.shape[0];
+  require_shape("linear_backward_weight: x", x, {m, x.shape[1]});
+  require_shape("linear_backward_weight: d_y", d_y, {m, d_y.shape[1]});
+  require_shape("linear_backward_weight: d_weight", d_weight, {d_y.shape[1], x.shape[1]});
+  if (m == 0) return;
+  cpu::add_transposed_product(d_y, x, d_weight, context);
+}
+
+bool has_bfloat16_products(Device) { return cpu::has_bfloat16_products(); }
+
+template class PackedLinear<float>;
+template class PackedLinear<bfloat16>;
+
+template void linear_forward(View<const float, 2>, const PackedLinear<float>&, View<float, 2>, Context&);
+template void linear_forward(View<const bfloat16, 2>, const PackedLinear<bfloat16>&, View<bfloat16, 2>,
+                             Context&);
+template void linear_forward(View<const bfloat16, 2>, const PackedLinear<bfloat16>&, View<float, 2>,
+                             Context&);
+
+template void linear_backward_input(View<const float, 2>, const PackedLinear<float>&, View<float, 2>,
+                                    GradientMode, Context&);
+template void linear_backward_input(View<const bfloat16, 2>, const PackedLinear<bfloat16>&, View<bfloat16, 2>,
+                                    GradientMode, Context&);
+
+template void linear_backward_weight(View<const float, 2>, View<const float, 2>, View<float, 2>, Context&);
+template void linear_backward_weight(View<const bfloat16, 2>, View<const bfloat16, 2>, View<float, 2>,
+                                     Context&);
+
+}  // namespace longstrand

@@ -1,0 +1,85 @@
+// The three products of kernels/linear.hpp on one thread, over the shapes of a layer of d_model 256. One JSON
+// object a case; in_proj forward at 256 rows is the most that oneDNN reaches on the machine, a share of which
+// the others are to be read as.
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <functional>
+#include <type_traits>
+#include <vector>
+
+#include "kernels/linear.hpp"
+#include "kernels/memory.hpp"
+
+namespace longstrand {
+namespace {
+
+struct LayerShape {
+  const char* layer;
+  std::int64_t in, out;
+};
+constexpr LayerShape kShapes[] = {
+    {"in_proj", 256, 1024}, {"x_proj", 512, 48}, {"dt_proj", 16, 512}, {"out_proj", 512, 256}};
+constexpr std::int64_t kRows[] = {1, 15, 64, 77, 256, 512};
+
+/// Median over rounds of the time of one call, in microseconds.
+double median_us(const std::function<void()>& call) {
+  using Clock = std::chrono::steady_clock;
+  constexpr int kRounds = 9;
+  constexpr double kRound_us = 4000;
+  const auto time_us = [&](int calls) {
+    const auto begin = Clock::now();
+    for (int i = 0; i < calls; ++i) call();
+    return std::chrono::duration<double, std::micro>(Clock::now() - begin).count();
+  };
+  time_us(3);
+  const int calls = std::max(1, static_cast<int>(kRound_us / time_us(1)));
+  std::vector<double> rounds;
+  for (int i = 0; i < kRounds; ++i) rounds.push_back(time_us(calls) / calls);
+  std::nth_element(rounds.begin(), rounds.begin() + kRounds / 2, rounds.end());
+  return rounds[kRounds / 2];
+}
+
+template <class T>
+void report(const LayerShape& shape, std::int64_t rows, const char* direction,
+            const std::function<void()>& call) {
+  const double us = median_us(call);
+  const double flop = 2.0 * static_cast<double>(rows * shape.in * shape.out);
+  std::printf(
+      R"({"case":"linear","layer":"%s","direction":"%s","type":"%s","rows":%lld,"in":%lld,"out":%lld,)"
+      R"("us":%.2f,"gflops":%.1f})"
+      "\n",
+      shape.layer, direction, std::is_same_v<T, bfloat16> ? "bf16" : "fp32", static_cast<long long>(rows),
+      static_cast<long long>(shape.in), static_cast<long long>(shape.out), us, flop / us * 1e-3);
+}
+
+template <class T>
+void measure(const LayerShape& shape, std::int64_t rows) {
+  Context context;
+  const Array<float, 2> weight({shape.out, shape.in});
+  const Array<float, 2> d_weight({shape.out, shape.in});
+  const Array<T, 2> x({rows, shape.in});
+  const Array<T, 2> y({rows, shape.out});
+  PackedLinear<T> packed;
+  if (rows == 64) {
+    report<T>(shape, rows, "pack", [&] { packed.pack(weight.view(), true, context); });
+  }
+  packed.pack(weight.view(), true, context);
+  report<T>(shape, rows, "forward", [&] { linear_forward<T, T>(x.view(), packed, y.view(), context); });
+  report<T>(shape, rows, "backward_input",
+            [&] { linear_backward_input<T>(y.view(), packed, x.view(), GradientMode::overwrite, context); });
+  report<T>(shape, rows, "backward_weight",
+            [&] { linear_backward_weight<T>(y.view(), x.view(), d_weight.view(), context); });
+}
+
+}  // namespace
+}  // namespace longstrand
+
+int main() {
+  for (const longstrand::LayerShape& shape : longstrand::kShapes) {
+    for (const std::int64_t rows : longstrand::kRows) {
+      longstrand::measure<float>(shape, rows);
+      longstrand::measure<longstrand::bfloat16>(shape, rows);
+    }
+  }
+}
