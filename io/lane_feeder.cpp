@@ -1,0 +1,117 @@
+#include "io/lane_feeder.hpp"
+
+#include <algorithm>
+#include <cstring>
+#include <span>
+#include <utility>
+
+namespace longstrand::io {
+namespace {
+
+void shape(TokenChunk& chunk, std::int64_t lanes, std::int64_t length) {
+  chunk.lanes = lanes;
+  chunk.length = length;
+  const auto per_lane = static_cast<std::size_t>(lanes);
+  const auto per_token = static_cast<std::size_t>(lanes * length);
+  chunk.tokens.resize(per_token);
+  chunk.soft_mask.resize(per_token);
+  chunk.valid.resize(per_lane);
+  chunk.starts.resize(per_lane);
+  chunk.ends.resize(per_lane);
+  chunk.offset.resize(per_lane);
+  chunk.record_index.resize(per_lane);
+  chunk.file_index.resize(per_lane);
+  chunk.records.resize(per_lane);
+}
+
+}  // namespace
+
+LaneFeeder::LaneFeeder(const std::vector<ChunkInput>& inputs, const ChunkStreamOptions& options)
+    : lane_count_(options.lanes),
+      chunk_tokens_(options.chunk_tokens),
+      buffer_tokens_(std::max({kLaneBufferTokens, options.chunk_tokens + 1, options.window + 1})),
+      reader_(make_token_reader(inputs, options)),
+      lanes_(static_cast<std::size_t>(options.lanes)) {
+  TokenRecord skipped;
+  for (std::int64_t i = 0; i < options.skip_records && reader_->next_record(skipped); ++i) continue;
+  for (Lane& lane : lanes_) {
+    lane.tokens = std::make_unique_for_overwrite<std::uint8_t[]>(static_cast<std::size_t>(buffer_tokens_));
+    lane.soft_mask = std::make_unique_for_overwrite<std::uint8_t[]>(static_cast<std::size_t>(buffer_tokens_));
+  }
+}
+
+bool LaneFeeder::fill(TokenChunk& chunk) {
+  shape(chunk, lane_count_, chunk_tokens_);
+  bool any = false;
+  for (std::int64_t b = 0; b < lane_count_; ++b) {
+    Lane& lane = lanes_[static_cast<std::size_t>(b)];
+    if (!lane.active) begin_record(lane);
+    any = any || lane.active;
+    deliver(lane, b, chunk);
+  }
+  return any;
+}
+
+// Leaves the lane inactive if there is no record left, or if reader_ is inside another lane's record.
+void LaneFeeder::begin_record(Lane& lane) {
+  if (reader_user_ != nullptr || !reader_->next_record(lane.record)) return;
+  lane.active = true;
+  lane.read_to_end = false;
+  lane.used = lane.filled = lane.offset = 0;
+  refill(lane);
+  if (lane.read_to_end) return;
+  reader_user_ = &lane;
+  if (lane_count_ == 1) return;
+  if (auto next = reader_->open_after_current()) {
+    lane.reader = std::exchange(reader_, std::move(next));
+    reader_user_ = nullptr;
+  }
+}
+
+// Moves what is left to the front and fills the rest of the buffer.
+void LaneFeeder::refill(Lane& lane) {
+  const auto left = static_cast<std::size_t>(lane.filled - lane.used);
+  std::memmove(lane.tokens.get(), lane.tokens.get() + lane.used, left);
+  std::memmove(lane.soft_mask.get(), lane.soft_mask.get() + lane.used, left);
+  const auto room = static_cast<std::size_t>(buffer_tokens_) - left;
+  TokenReader& reader = lane.reader ? *lane.reader : *reader_;
+  const std::int64_t count =
+      reader.read({lane.tokens.get() + left, room}, {lane.soft_mask.get() + left, room});
+  lane.used = 0;
+  lane.filled = static_cast<std::int64_t>(left) + count;
+  lane.read_to_end = count < static_cast<std::int64_t>(room);
+  if (!lane.read_to_end) return;
+  lane.reader.reset();
+  if (reader_user_ == &lane) reader_user_ = nullptr;
+}
+
+void LaneFeeder::deliver(Lane& lane, std::int64_t b, TokenChunk& chunk) {
+  // One token beyond the chunk tells whether the record ends with it.
+  if (lane.active && !lane.read_to_end && lane.filled - lane.used <= chunk_tokens_) refill(lane);
+  const std::int64_t count = lane.active ? std::min(chunk_tokens_, lane.filled - lane.used) : 0;
+  const auto bytes = static_cast<std::size_t>(count);
+  const auto padding = static_cast<std::size_t>(chunk_tokens_ - count);
+  std::uint8_t* tokens = chunk.tokens.data() + b * chunk_tokens_;
+  std::uint8_t* soft_mask = chunk.soft_mask.data() + b * chunk_tokens_;
+  if (count > 0) {
+    std::memcpy(tokens, lane.tokens.get() + lane.used, bytes);
+    std::memcpy(soft_mask, lane.soft_mask.get() + lane.used, bytes);
+  }
+  std::memset(tokens + count, kPad, padding);
+  std::memset(soft_mask + count, 0, padding);
+  const auto at = static_cast<std::size_t>(b);
+  const bool ends = lane.active && lane.read_to_end && lane.used + count == lane.filled;
+  if (ends) lane.record.info.length = lane.offset + count;
+  chunk.valid[at] = count;
+  chunk.starts[at] = lane.active && lane.offset == 0;
+  chunk.ends[at] = ends;
+  chunk.offset[at] = lane.active ? lane.offset : 0;
+  chunk.record_index[at] = lane.active ? lane.record.index : -1;
+  chunk.file_index[at] = lane.active ? lane.record.file_index : -1;
+  if (lane.active) chunk.records[at] = lane.record.info;
+  lane.used += count;
+  lane.offset += count;
+  if (ends) lane.active = false;
+}
+
+}  // namespace longstrand::io

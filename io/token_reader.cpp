@@ -1,0 +1,202 @@
+#include "io/token_reader.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cassert>
+#include <utility>
+
+#include "io/input_error.hpp"
+
+namespace longstrand::io {
+namespace {
+
+constexpr std::size_t kPieceBases = std::size_t{1} << 16;  // stays in L2 between reading and tokenising
+
+class WholeRecords final : public TokenReader {
+ public:
+  WholeRecords(const std::vector<ChunkInput>& inputs, Ambiguous ambiguous)
+      : inputs_(inputs), ambiguous_(ambiguous), alphabet_(ambiguous), piece_(kPieceBases) {}
+
+  bool next_record(TokenRecord& record) override {
+    while (file_index_ < std::ssize(inputs_)) {
+      if (!source_) source_ = input().open();
+      if (source_->next_record(current_.info)) {
+        ++current_.index;
+        current_.file_index = file_index_;
+        ++records_of_file_;
+        position_ = current_.info.begin;
+        record = current_;
+        return true;
+      }
+      source_.reset();
+      ++file_index_;
+      records_of_file_ = 0;
+    }
+    return false;
+  }
+
+  std::int64_t read(std::span<std::uint8_t> tokens, std::span<std::uint8_t> soft_mask) override {
+    assert(tokens.size() == soft_mask.size());
+    std::size_t filled = 0;
+    while (source_ && filled < tokens.size()) {
+      const std::size_t wanted = std::min(kPieceBases, tokens.size() - filled);
+      const auto count = static_cast<std::size_t>(source_->read_bases(std::span(piece_).first(wanted)));
+      if (count == 0) break;
+      const auto bases = std::span(piece_).first(count);
+      const auto bad = alphabet_.tokenize(bases, tokens.subspan(filled), soft_mask.subspan(filled));
+      if (bad) fail_at(position_ + *bad, bases[static_cast<std::size_t>(*bad)]);
+      position_ += static_cast<std::int64_t>(count);
+      filled += count;
+    }
+    return static_cast<std::int64_t>(filled);
+  }
+
+  std::unique_ptr<TokenReader> open_after_current() override {
+    auto other = std::make_unique<WholeRecords>(inputs_, ambiguous_);
+    other->source_ = input().open();
+    if (!other->source_) return nullptr;
+    other->file_index_ = file_index_;
+    other->current_ = current_;
+    RecordInfo skipped;
+    while (other->records_of_file_ < records_of_file_ && other->source_->next_record(skipped)) {
+      ++other->records_of_file_;
+    }
+    return other;
+  }
+
+ private:
+  const ChunkInput& input() const { return inputs_[static_cast<std::size_t>(file_index_)]; }
+
+  [[noreturn]] void fail_at(std::int64_t position, char base) const {
+    const auto byte = static_cast<unsigned char>(base);
+    const std::string shown =
+        byte > ' ' && byte <= '~' ? fmt::format("'{}'", base) : fmt::format("byte 0x{:02x}", byte);
+    throw InputError(fmt::format(
+        "{}: record '{}', position {}: {} is not {}", input().path, current_.info.name, position + 1, shown,
+        ambiguous_ == Ambiguous::error ? "one of A C G T U N" : "a nucleotide code"));
+  }
+
+  const std::vector<ChunkInput>& inputs_;
+  Ambiguous ambiguous_;
+  Alphabet alphabet_;
+  std::vector<char> piece_;
+  std::unique_ptr<SequenceSource> source_;  // of inputs_[file_index_]; opened when first needed
+  std::int64_t file_index_ = 0;
+  std::int64_t records_of_file_ = 0;  // delivered so far
+  TokenRecord current_;
+  std::int64_t position_ = 0;  // of the next base, in the named sequence
+};
+
+// Keeps one window of tokens; the overlap with the next one moves to its front.
+class Windows final : public TokenReader {
+ public:
+  Windows(std::unique_ptr<TokenReader> records, const ChunkStreamOptions& options)
+      : records_(std::move(records)),
+        window_(static_cast<std::size_t>(options.window)),
+        stride_(static_cast<std::size_t>(options.stride > 0 ? options.stride : options.window)),
+        min_window_(static_cast<std::size_t>(options.min_window)),
+        tokens_(window_),
+        soft_mask_(window_) {}
+
+  bool next_record(TokenRecord& record) override {
+    while (have_record_ || (have_record_ = begin_record())) {
+      if (fill()) {
+        record.info = record_.info;
+        record.info.begin = record_.info.begin + begin_;
+        record.info.length = static_cast<std::int64_t>(filled_);
+        record.file_index = record_.file_index;
+        record.index = ++index_;
+        delivered_ = 0;
+        return true;
+      }
+      have_record_ = false;
+    }
+    return false;
+  }
+
+  std::int64_t read(std::span<std::uint8_t> tokens, std::span<std::uint8_t> soft_mask) override {
+    const std::size_t count = std::min(filled_ - delivered_, tokens.size());
+    std::copy_n(tokens_.begin() + static_cast<std::ptrdiff_t>(delivered_), count, tokens.begin());
+    std::copy_n(soft_mask_.begin() + static_cast<std::ptrdiff_t>(delivered_), count, soft_mask.begin());
+    delivered_ += count;
+    return static_cast<std::int64_t>(count);
+  }
+
+  // Never needed: a window fits into the buffer of its lane, so that this reader is free when the lane
+  // begins.
+  std::unique_ptr<TokenReader> open_after_current() override { return nullptr; }
+
+ private:
+  bool begin_record() {
+    filled_ = 0;
+    first_ = true;
+    ended_ = false;
+    begin_ = 0;
+    return records_->next_record(record_);
+  }
+
+  // Moves to the next window of the current record; false if there is none.
+  bool fill() {
+    if (ended_) return false;
+    std::size_t kept = 0;
+    if (!first_) {
+      kept = advance();
+      begin_ += static_cast<std::int64_t>(stride_);
+    }
+    filled_ = kept + read_more(kept, window_ - kept);
+    ended_ = filled_ < window_;
+    const bool adds_bases = filled_ > kept;
+    const bool long_enough = filled_ >= min_window_;
+    const bool is_new = first_ || adds_bases;
+    first_ = false;
+    return is_new && long_enough;
+  }
+
+  // Passes stride_ bases; returns how many of the window's were kept, at its front.
+  std::size_t advance() {
+    if (stride_ >= window_) {
+      for (std::size_t left = stride_ - window_; left > 0;) {
+        const std::size_t count = read_more(0, std::min(left, window_));
+        if (count == 0) break;
+        left -= count;
+      }
+      return 0;
+    }
+    const auto stride = static_cast<std::ptrdiff_t>(stride_);
+    std::copy(tokens_.begin() + stride, tokens_.end(), tokens_.begin());
+    std::copy(soft_mask_.begin() + stride, soft_mask_.end(), soft_mask_.begin());
+    return window_ - stride_;
+  }
+
+  std::size_t read_more(std::size_t at, std::size_t count) {
+    return static_cast<std::size_t>(
+        records_->read(std::span(tokens_).subspan(at, count), std::span(soft_mask_).subspan(at, count)));
+  }
+
+  std::unique_ptr<TokenReader> records_;
+  std::size_t window_;
+  std::size_t stride_;
+  std::size_t min_window_;
+  std::vector<std::uint8_t> tokens_;     // [window]
+  std::vector<std::uint8_t> soft_mask_;  // [window]
+  TokenRecord record_;
+  std::int64_t index_ = -1;
+  std::int64_t begin_ = 0;     // of the window, in the bases delivered of the record
+  std::size_t filled_ = 0;     // tokens of the current window
+  std::size_t delivered_ = 0;  // of these, handed out
+  bool have_record_ = false;
+  bool first_ = true;   // no window of this record yet
+  bool ended_ = false;  // the record's bases are all read
+};
+
+}  // namespace
+
+std::unique_ptr<TokenReader> make_token_reader(const std::vector<ChunkInput>& inputs,
+                                               const ChunkStreamOptions& options) {
+  std::unique_ptr<TokenReader> records = std::make_unique<WholeRecords>(inputs, options.ambiguous);
+  if (options.window > 0) return std::make_unique<Windows>(std::move(records), options);
+  return records;
+}
+
+}  // namespace longstrand::io
