@@ -1,0 +1,52 @@
+// Windows named in a list, read as records of their own from a source that is streamed once.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "io/sequence_source.hpp"
+
+namespace longstrand::pipelines {
+
+struct ListedWindow {
+  std::int64_t begin = 0;  // 0-based
+  std::int64_t end = 0;    // one past the last base
+};
+
+/// The windows wanted of each record, by begin; they may overlap.
+using WindowList = std::map<std::string, std::vector<ListedWindow>>;
+
+/// Delivers, for every record of the list, its windows in order; other records are passed over. Memory is
+/// that of the overlap of neighbouring windows. A window that reaches past its record's end throws
+/// io::InputError.
+class ListedWindows final : public io::SequenceSource {
+ public:
+  /// `path` is what messages call the source. Throws std::invalid_argument for a list that is not sorted.
+  ListedWindows(std::unique_ptr<io::SequenceSource> source, WindowList windows, std::string path);
+
+  bool next_record(io::RecordInfo& record) override;
+  std::int64_t read_bases(std::span<char> out) override;
+  io::SequenceKind kind() const override { return source_->kind(); }
+
+ private:
+  bool next_window_of_record();
+  bool next_listed_record();
+  void skip_to(std::int64_t position);
+  std::int64_t read_from_overlap(std::span<char> out);
+  std::int64_t read_from_source(std::span<char> out);
+
+  std::unique_ptr<io::SequenceSource> source_;
+  WindowList windows_;
+  std::string path_;
+  io::RecordInfo record_;                              // the source's
+  const std::vector<ListedWindow>* listed_ = nullptr;  // of record_
+  std::size_t window_ = 0;                             // index into *listed_
+  std::int64_t position_ = 0;                          // of the next base to deliver, in the record
+  std::int64_t source_position_ = 0;                   // of the next base that the source gives
+  std::string overlap_;  // the bases before source_position_ that are still wanted
+};
+
+}  // namespace longstrand::pipelines
