@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Sourced by pipelines/quickstart.sh and tests/run.sh: what Longstrand is built from, and how it is built.
 
 repository=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
