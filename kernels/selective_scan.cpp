@@ -1,0 +1,94 @@
+#include "kernels/selective_scan.hpp"
+
+#include <cmath>
+#include <numbers>
+
+#include "kernels/check.hpp"
+#include "kernels/selective_scan_cpu.hpp"
+
+namespace longstrand {
+namespace {
+
+std::int64_t checkpoint_count(std::int64_t tokens) {
+  return (tokens + kScanCheckpoint_tokens - 1) / kScanCheckpoint_tokens;
+}
+
+template <class T>
+void check_input(const SelectiveScanInput<T>& input) {
+  const auto [lanes, tokens, channels] = input.u.shape;
+  const std::int64_t states = input.decay.shape[0];
+  require_shape("selective scan: u", input.u, {lanes, tokens, channels});
+  require_shape("selective scan: delta", input.delta, {lanes, tokens, channels});
+  require_shape("selective scan: b", input.b, {lanes, tokens, states});
+  require_shape("selective scan: c", input.c, {lanes, tokens, states});
+  require_shape("selective scan: z", input.z, {lanes, tokens, channels});
+  require_shape("selective scan: decay", input.decay, {states, channels});
+  require_shape("selective scan: d", input.d, {channels});
+  require_shape("selective scan: delta_bias", input.delta_bias, {channels});
+  require_shape("selective scan: state", input.state, {lanes, states, channels});
+  require_shape("selective scan: valid", input.valid, {lanes});
+}
+
+template <class T>
+void check_gradient(const SelectiveScanInput<T>& input, const SelectiveScanGradient<T>& gradient) {
+  const auto [lanes, tokens, channels] = input.u.shape;
+  const std::int64_t states = input.decay.shape[0];
+  require_shape("selective scan: d_out", gradient.d_out, {lanes, tokens, channels});
+  require_shape("selective scan: checkpoints", gradient.checkpoints,
+                {checkpoint_count(tokens), lanes, states, channels});
+  require_shape("selective scan: d_u", gradient.d_u, {lanes, tokens, channels});
+  require_shape("selective scan: d_delta", gradient.d_delta, {lanes, tokens, channels});
+  require_shape("selective scan: d_b", gradient.d_b, {lanes, tokens, states});
+  require_shape("selective scan: d_c", gradient.d_c, {lanes, tokens, states});
+  require_shape("selective scan: d_z", gradient.d_z, {lanes, tokens, channels});
+  require_shape("selective scan: d_a_log", gradient.d_a_log, {channels, states});
+  require_shape("selective scan: d_d", gradient.d_d, {channels});
+  require_shape("selective scan: d_delta_bias", gradient.d_delta_bias, {channels});
+  require_shape("selective scan: d_state", gradient.d_state, {lanes, states, channels});
+}
+
+}  // namespace
+
+void prepare_decay(View<const float, 2> a_log, View<float, 2> decay, Context&) {
+  const auto [channels, states] = a_log.shape;
+  require_shape("prepare decay: a_log", a_log, {channels, states});
+  require_shape("prepare decay: decay", decay, {states, channels});
+  for (std::int64_t channel = 0; channel < channels; ++channel) {
+    for (std::int64_t n = 0; n < states; ++n) {
+      const double a = -std::exp(static_cast<double>(a_log.at(channel)[n]));
+      decay.at(n)[channel] = static_cast<float>(a * std::numbers::log2e);
+    }
+  }
+}
+
+template <class T>
+void selective_scan_forward(const SelectiveScanInput<T>& input, const SelectiveScanOutput<T>& output,
+                            Context& context) {
+  const auto [lanes, tokens, channels] = input.u.shape;
+  const std::int64_t states = input.decay.shape[0];
+  check_input(input);
+  require_shape("selective scan: out", output.out, {lanes, tokens, channels});
+  require_shape("selective scan: final state", output.state, {lanes, states, channels});
+  require_shape("selective scan: checkpoints", output.checkpoints,
+                {checkpoint_count(tokens), lanes, states, channels}, true);
+  cpu::selective_scan_forward(input, output, context);
+}
+
+template <class T>
+void selective_scan_backward(const SelectiveScanInput<T>& input, const SelectiveScanGradient<T>& gradient,
+                             Context& context) {
+  check_input(input);
+  check_gradient(input, gradient);
+  cpu::selective_scan_backward(input, gradient, context);
+}
+
+template void selective_scan_forward(const SelectiveScanInput<float>&, const SelectiveScanOutput<float>&,
+                                     Context&);
+template void selective_scan_forward(const SelectiveScanInput<bfloat16>&,
+                                     const SelectiveScanOutput<bfloat16>&, Context&);
+template void selective_scan_backward(const SelectiveScanInput<float>&, const SelectiveScanGradient<float>&,
+                                      Context&);
+template void selective_scan_backward(const SelectiveScanInput<bfloat16>&,
+                                      const SelectiveScanGradient<bfloat16>&, Context&);
+
+}  // namespace longstrand

@@ -1,0 +1,317 @@
+// A segment at a time, last to first: from the checkpointed state the segment's states are computed again,
+// then its tokens are walked from the last to the first with g_t = dL/dh_t:
+//
+//   d_y_t = d_out_t silu(z_t)                 g_t = C_t d_y_t + carry_{t+1},   carry_t = exp(dt_t A) g_t
+//   d_C_t = sum_d h_t d_y_t                   d_B_t = sum_d g_t dt_t u_t
+//   d_u_t = D d_y_t + dt_t sum_n g_t B_t      d_dt_t = sum_n (carry_t h_{t-1} A + g_t B_t u_t)
+//   d_A  += carry_t h_{t-1} dt_t              d_D += d_y_t u_t
+//   d_z_t = d_out_t y_t silu'(z_t)            d_delta_t = d_dt_t sigmoid(delta_t + delta_bias)
+//
+// carry is the gradient of the final state at the chunk's end, and that of the initial state at its start.
+#include "kernels/simd_targets.hpp"
+//
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "kernels/selective_scan_backward_cpu.cpp"
+#include "hwy/foreach_target.h"
+//
+#include <cassert>
+#include <numbers>
+
+#include "kernels/selective_scan_cpu-inl.hpp"
+#include "kernels/selective_scan_cpu.hpp"
+
+HWY_BEFORE_NAMESPACE();
+namespace longstrand::HWY_NAMESPACE {
+namespace {
+
+/// States taken together: their h and decays of a segment fill half of a first-level cache of 32 KiB.
+inline constexpr int kBlockStates = 4;
+
+inline constexpr float kLn2 = std::numbers::ln2_v<float>;
+
+/// Scratch of a lane's segment. Rows of a group are [tokens, kLanes].
+struct SegmentScratch {
+  float *b, *c;      // [tokens, N]
+  float *d_b, *d_c;  // [tokens, N, kLanes]  sums over the groups; a lane of the vector per summand
+  float *dt, *dtu;   // rows: softplus(delta + bias), dt u
+  float *y, *d_y;    // rows: D u + C . h, d_out silu(z)
+  float* g_b;        // rows: sum_n g B
+  float* g_h;        // rows: sum_n carry h_{t-1} A log2(e)
+  float* h;          // [tokens + 1, kBlockStates, kLanes]  h[t] is the state before token t
+  float* power;      // [tokens, kBlockStates, kLanes]      exp(dt A)
+};
+
+SegmentScratch take_scratch(std::int64_t states, Arena& arena) {
+  constexpr std::int64_t kTokens = kScanCheckpoint_tokens;
+  const auto take = [&](std::int64_t rows, std::int64_t width) {
+    return arena.take<float, 2>({rows, width}).data;
+  };
+  const auto row = [&] { return take(kTokens, kLanes); };
+  return {.b = take(kTokens, states),
+          .c = take(kTokens, states),
+          .d_b = take(kTokens, states * kLanes),
+          .d_c = take(kTokens, states * kLanes),
+          .dt = row(),
+          .dtu = row(),
+          .y = row(),
+          .d_y = row(),
+          .g_b = row(),
+          .g_h = row(),
+          .h = take(kTokens + 1, kBlockStates * kLanes),
+          .power = take(kTokens, kBlockStates * kLanes)};
+}
+
+template <class T>
+HWY_INLINE void prepare_rows(const SelectiveScanInput<T>& input, const View<const T, 3>& d_out,
+                             const Segment& segment, const Group& group, const SegmentScratch& scratch) {
+  const FloatVec bias = load(input.delta_bias.at(group.channel), group.count);
+  const FloatVec skip = load(input.d.at(group.channel), group.count);
+  for (std::int64_t t = 0; t < segment.tokens; ++t) {
+    const auto operand = [&](const View<const T, 3>& x) HWY_ATTR {
+      return load(x.at(segment.lane, segment.begin + t, group.channel), group.count);
+    };
+    const FloatVec u = operand(input.u);
+    const FloatVec dt = softplus(hn::Add(operand(input.delta), bias));
+    store(dt, scratch.dt + t * kLanes);
+    store(hn::Mul(dt, u), scratch.dtu + t * kLanes);
+    store(hn::Mul(skip, u), scratch.y + t * kLanes);
+    store(hn::Mul(operand(d_out), silu(operand(input.z))), scratch.d_y + t * kLanes);
+    store(hn::Zero(FloatTag()), scratch.g_b + t * kLanes);
+    store(hn::Zero(FloatTag()), scratch.g_h + t * kLanes);
+  }
+}
+
+/// States [n, n + kStates) of a group: where they lie in the operands.
+struct StateBlock {
+  View<const float, 2> decay;  // [kStates, D]
+  View<const float, 2> start;  // [kStates, D]  the checkpoint
+  View<float, 2> carry;        // [kStates, D]  the lane's d_state
+  View<float, 2> d_a;          // [kStates, D padded]  sums of all lanes and segments
+  std::int64_t n, states;
+};
+
+/// The segment's states again, from its checkpoint; completes y.
+template <int kStates>
+HWY_INLINE void recompute_states(const StateBlock& block, const Segment& segment, const Group& group,
+                                 const SegmentScratch& scratch) {
+  FloatVec h[kStates];
+  FloatVec a[kStates];
+  for (int i = 0; i < kStates; ++i) {
+    h[i] = load(block.start.at(i, group.channel), group.count);
+    a[i] = load(block.decay.at(i, group.channel), group.count);
+    store(h[i], scratch.h + i * kLanes);
+  }
+  for (std::int64_t t = 0; t < segment.tokens; ++t) {
+    const FloatVec dt = load(scratch.dt + t * kLanes);
+    const FloatVec dtu = load(scratch.dtu + t * kLanes);
+    const float* b = scratch.b + t * block.states + block.n;
+    const float* c = scratch.c + t * block.states + block.n;
+    FloatVec y = load(scratch.y + t * kLanes);
+    HWY_UNROLL(16)
+    for (int i = 0; i < kStates; ++i) {
+      const FloatVec power = exp2(hn::Mul(dt, a[i]));
+      h[i] = hn::MulAdd(power, h[i], hn::Mul(dtu, set(b[i])));
+      y = hn::MulAdd(h[i], set(c[i]), y);
+      store(power, scratch.power + (t * kStates + i) * kLanes);
+      store(h[i], scratch.h + ((t + 1) * kStates + i) * kLanes);
+    }
+    store(y, scratch.y + t * kLanes);
+  }
+}
+
+HWY_INLINE void add_to(float* sum, FloatVec value) { store(hn::Add(load(sum), value), sum); }
+
+/// From the segment's last token to its first.
+template <int kStates>
+HWY_INLINE void walk_back(const StateBlock& block, const Segment& segment, const Group& group,
+                          const SegmentScratch& scratch) {
+  FloatVec carry[kStates];
+  FloatVec d_a[kStates];
+  FloatVec a[kStates];
+  for (int i = 0; i < kStates; ++i) {
+    carry[i] = load(block.carry.at(i, group.channel), group.count);
+    a[i] = load(block.decay.at(i, group.channel), group.count);
+    d_a[i] = load(block.d_a.at(i, group.channel));
+  }
+  for (std::int64_t t = segment.tokens - 1; t >= 0; --t) {
+    const FloatVec dt = load(scratch.dt + t * kLanes);
+    const FloatVec dtu = load(scratch.dtu + t * kLanes);
+    const FloatVec d_y = load(scratch.d_y + t * kLanes);
+    FloatVec g_b = load(scratch.g_b + t * kLanes);
+    FloatVec g_h = load(scratch.g_h + t * kLanes);
+    const std::int64_t shared = t * block.states + block.n;
+    HWY_UNROLL(16)
+    for (int i = 0; i < kStates; ++i) {
+      const FloatVec after = load(scratch.h + ((t + 1) * kStates + i) * kLanes);
+      const FloatVec before = load(scratch.h + (t * kStates + i) * kLanes);
+      const FloatVec g = hn::MulAdd(d_y, set(scratch.c[shared + i]), carry[i]);
+      add_to(scratch.d_c + (shared + i) * kLanes, hn::Mul(after, d_y));
+      add_to(scratch.d_b + (shared + i) * kLanes, hn::Mul(g, dtu));
+      g_b = hn::MulAdd(g, set(scratch.b[shared + i]), g_b);
+      carry[i] = hn::Mul(g, load(scratch.power + (t * kStates + i) * kLanes));
+      const FloatVec through_decay = hn::Mul(carry[i], before);
+      g_h = hn::MulAdd(through_decay, a[i], g_h);
+      d_a[i] = hn::MulAdd(through_decay, dt, d_a[i]);
+    }
+    store(g_b, scratch.g_b + t * kLanes);
+    store(g_h, scratch.g_h + t * kLanes);
+  }
+  for (int i = 0; i < kStates; ++i) {
+    store(carry[i], block.carry.at(i, group.channel), group.count);
+    store(d_a[i], block.d_a.at(i, group.channel));
+  }
+}
+
+/// The gradients of a group that have a channel: of u, delta, z and of the parameters D and delta_bias.
+template <class T>
+HWY_INLINE void finish_rows(const SelectiveScanInput<T>& input, const SelectiveScanGradient<T>& gradient,
+                            const Segment& segment, const Group& group, const SegmentScratch& scratch) {
+  const FloatVec bias = load(input.delta_bias.at(group.channel), group.count);
+  const FloatVec skip = load(input.d.at(group.channel), group.count);
+  FloatVec d_skip = load(gradient.d_d.at(group.channel), group.count);
+  FloatVec d_bias = load(gradient.d_delta_bias.at(group.channel), group.count);
+  for (std::int64_t t = 0; t < segment.tokens; ++t) {
+    const std::int64_t token = segment.begin + t;
+    const auto operand = [&](const View<const T, 3>& x)
+                             HWY_ATTR { return load(x.at(segment.lane, token, group.channel), group.count); };
+    const auto result = [&](FloatVec value, const View<T, 3>& x)
+                            HWY_ATTR { store(value, x.at(segment.lane, token, group.channel), group.count); };
+    const FloatVec u = operand(input.u);
+    const FloatVec z = operand(input.z);
+    const FloatVec d_y = load(scratch.d_y + t * kLanes);
+    const FloatVec g_b = load(scratch.g_b + t * kLanes);
+    const FloatVec d_gate = hn::Mul(operand(gradient.d_out), load(scratch.y + t * kLanes));
+    result(hn::Mul(d_gate, silu_slope(z, sigmoid(z))), gradient.d_z);
+    result(hn::MulAdd(load(scratch.dt + t * kLanes), g_b, hn::Mul(skip, d_y)), gradient.d_u);
+    const FloatVec d_dt = hn::MulAdd(load(scratch.g_h + t * kLanes), set(kLn2), hn::Mul(u, g_b));
+    const FloatVec d_delta = hn::Mul(d_dt, sigmoid(hn::Add(operand(input.delta), bias)));
+    result(d_delta, gradient.d_delta);
+    d_bias = hn::Add(d_bias, d_delta);
+    d_skip = hn::MulAdd(d_y, u, d_skip);
+  }
+  store(d_skip, gradient.d_d.at(group.channel), group.count);
+  store(d_bias, gradient.d_delta_bias.at(group.channel), group.count);
+}
+
+/// sums [tokens, N, kLanes] -> to [B, T, N].
+template <class T>
+void reduce_lanes(const float* sums, const Segment& segment, const View<T, 3>& to) {
+  for (std::int64_t t = 0; t < segment.tokens; ++t) {
+    T* row = to.at(segment.lane, segment.begin + t);
+    for (std::int64_t n = 0; n < to.shape[2]; ++n, sums += kLanes) {
+      row[n] = T(hn::GetLane(hn::SumOfLanes(FloatTag(), load(sums))));
+    }
+  }
+}
+
+template <class T>
+void backward_segment(const SelectiveScanInput<T>& input, const SelectiveScanGradient<T>& gradient,
+                      const Segment& segment, const View<float, 2>& d_a, const SegmentScratch& scratch) {
+  const std::int64_t channels = input.u.shape[2];
+  const std::int64_t states = input.decay.shape[0];
+  widen_rows(input.b, segment, scratch.b);
+  widen_rows(input.c, segment, scratch.c);
+  std::fill_n(scratch.d_b, segment.tokens * states * kLanes, 0.0F);
+  std::fill_n(scratch.d_c, segment.tokens * states * kLanes, 0.0F);
+  const auto start = innermost(gradient.checkpoints, segment.begin / kScanCheckpoint_tokens, segment.lane);
+  const auto carry = innermost(gradient.d_state, segment.lane);
+  for (std::int64_t channel = 0; channel < channels; channel += kLanes) {
+    const Group group = group_at(channel, channels);
+    prepare_rows(input, gradient.d_out, segment, group, scratch);
+    const auto block = [&](std::int64_t n, std::int64_t count) {
+      return StateBlock{input.decay.slice(n, count),
+                        start.slice(n, count),
+                        carry.slice(n, count),
+                        d_a.slice(n, count),
+                        n,
+                        states};
+    };
+    std::int64_t n = 0;
+    for (; n + kBlockStates <= states; n += kBlockStates) {
+      recompute_states<kBlockStates>(block(n, kBlockStates), segment, group, scratch);
+      walk_back<kBlockStates>(block(n, kBlockStates), segment, group, scratch);
+    }
+    for (; n < states; ++n) {
+      recompute_states<1>(block(n, 1), segment, group, scratch);
+      walk_back<1>(block(n, 1), segment, group, scratch);
+    }
+    finish_rows(input, gradient, segment, group, scratch);
+  }
+  reduce_lanes(scratch.d_b, segment, gradient.d_b);
+  reduce_lanes(scratch.d_c, segment, gradient.d_c);
+}
+
+/// d_a [N, D padded] is the gradient of A; dA/da_log = A = decay ln 2.
+void add_decay_gradient(const View<const float, 2>& decay, const View<float, 2>& d_a,
+                        const View<float, 2>& d_a_log) {
+  for (std::int64_t channel = 0; channel < decay.shape[1]; ++channel) {
+    for (std::int64_t n = 0; n < decay.shape[0]; ++n) {
+      d_a_log.at(channel)[n] += d_a.at(n)[channel] * decay.at(n)[channel] * kLn2;
+    }
+  }
+}
+
+template <class T>
+void clear_padding(const SelectiveScanGradient<T>& gradient, std::int64_t lane, std::int64_t begin) {
+  for (const View<T, 3>& view : {gradient.d_u, gradient.d_delta, gradient.d_b, gradient.d_c, gradient.d_z}) {
+    clear_rows(view, lane, begin);
+  }
+}
+
+template <class T>
+void backward(const SelectiveScanInput<T>& input, const SelectiveScanGradient<T>& gradient,
+              Context& context) {
+  const auto [lanes, tokens, channels] = input.u.shape;
+  const std::int64_t states = input.decay.shape[0];
+  const Arena::Scope scope(context.scratch);
+  const SegmentScratch scratch = take_scratch(states, context.scratch);
+  const View<float, 2> d_a =
+      context.scratch.take<float, 2>({states, (channels + kLanes - 1) / kLanes * kLanes});
+  std::fill_n(d_a.data, d_a.size(), 0.0F);
+  for (std::int64_t lane = 0; lane < lanes; ++lane) {
+    const std::int64_t valid = *input.valid.at(lane);
+    assert(valid >= 0 && valid <= tokens);
+    clear_padding(gradient, lane, valid);
+    for (std::int64_t end = valid; end > 0;) {
+      const std::int64_t begin = (end - 1) / kScanCheckpoint_tokens * kScanCheckpoint_tokens;
+      backward_segment(input, gradient, {lane, begin, end - begin}, d_a, scratch);
+      end = begin;
+    }
+  }
+  add_decay_gradient(input.decay, d_a, gradient.d_a_log);
+}
+
+void backward_float(const SelectiveScanInput<float>& input, const SelectiveScanGradient<float>& gradient,
+                    Context& context) {
+  backward(input, gradient, context);
+}
+
+void backward_bfloat16(const SelectiveScanInput<bfloat16>& input,
+                       const SelectiveScanGradient<bfloat16>& gradient, Context& context) {
+  backward(input, gradient, context);
+}
+
+}  // namespace
+}  // namespace longstrand::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace longstrand::cpu {
+
+HWY_EXPORT(backward_float);
+HWY_EXPORT(backward_bfloat16);
+
+template <>
+void selective_scan_backward(const SelectiveScanInput<float>& input,
+                             const SelectiveScanGradient<float>& gradient, Context& context) {
+  HWY_DYNAMIC_DISPATCH(backward_float)(input, gradient, context);
+}
+
+template <>
+void selective_scan_backward(const SelectiveScanInput<bfloat16>& input,
+                             const SelectiveScanGradient<bfloat16>& gradient, Context& context) {
+  HWY_DYNAMIC_DISPATCH(backward_bfloat16)(input, gradient, context);
+}
+
+}  // namespace longstrand::cpu
+#endif  // HWY_ONCE

@@ -1,0 +1,61 @@
+// What the forward and the backward scan on the CPU share. Both take a lane in segments of
+// kScanCheckpoint_tokens tokens, and a segment in groups of kLanes neighbouring channels, so that a group's
+// operands are vectors and its scratch stays in the first-level cache.
+#if defined(LONGSTRAND_KERNELS_SELECTIVE_SCAN_CPU_INL_HPP_) == defined(HWY_TARGET_TOGGLE)
+#ifdef LONGSTRAND_KERNELS_SELECTIVE_SCAN_CPU_INL_HPP_
+#undef LONGSTRAND_KERNELS_SELECTIVE_SCAN_CPU_INL_HPP_
+#else
+#define LONGSTRAND_KERNELS_SELECTIVE_SCAN_CPU_INL_HPP_
+#endif
+
+#include <algorithm>
+
+#include "kernels/selective_scan.hpp"
+#include "kernels/simd_math-inl.hpp"
+
+HWY_BEFORE_NAMESPACE();
+namespace longstrand::HWY_NAMESPACE {
+
+/// Tokens [begin, begin + tokens) of a lane.
+struct Segment {
+  std::int64_t lane, begin, tokens;
+};
+
+/// Channels [channel, channel + count), count <= kLanes. Lanes of a vector past them are computed as zeros.
+struct Group {
+  std::int64_t channel, count;
+};
+
+inline Group group_at(std::int64_t channel, std::int64_t channels) {
+  return {channel, std::min(kLanes, channels - channel)};
+}
+
+/// The matrix at the given outer indices.
+template <class T, int Rank, class... Index>
+View<T, 2> innermost(const View<T, Rank>& x, Index... outer) {
+  static_assert(sizeof...(Index) == Rank - 2);
+  return {x.at(outer...), {x.shape[Rank - 2], x.shape[Rank - 1]}, {x.stride[Rank - 2], 1}, x.device};
+}
+
+/// b or c of a segment as packed floats [tokens, N].
+template <class T>
+void widen_rows(const View<const T, 3>& from, const Segment& segment, float* to) {
+  const std::int64_t states = from.shape[2];
+  for (std::int64_t t = 0; t < segment.tokens; ++t, to += states) {
+    const T* row = from.at(segment.lane, segment.begin + t);
+    for (std::int64_t n = 0; n < states; n += kLanes) {
+      store(load(row + n, states - n), to + n, states - n);
+    }
+  }
+}
+
+/// Writes zeros to the rows at and past `begin`: the padding of a lane.
+template <class T>
+void clear_rows(const View<T, 3>& x, std::int64_t lane, std::int64_t begin) {
+  for (std::int64_t t = begin; t < x.shape[1]; ++t) std::fill_n(x.at(lane, t), x.shape[2], T{});
+}
+
+}  // namespace longstrand::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#endif  // toggled include guard

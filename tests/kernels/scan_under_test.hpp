@@ -1,0 +1,204 @@
+// A selective scan with all its operands, for the tests.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <utility>
+#include <vector>
+
+#include "kernels/selective_scan.hpp"
+#include "tests/support/guarded.hpp"
+#include "tests/support/random.hpp"
+#include "tests/support/reference_scan.hpp"
+
+namespace longstrand {
+
+struct ScanCase {
+  std::int64_t lanes, tokens, channels, states;  // B, T, D, N
+  std::vector<std::int64_t> valid;               // by lane; empty: all tokens of all lanes
+  std::int64_t gap;                              // elements between rows
+  const char* reason;
+};
+
+inline std::vector<std::int64_t> valid_of(const ScanCase& c) {
+  return c.valid.empty() ? std::vector<std::int64_t>(c.lanes, c.tokens) : c.valid;
+}
+
+/// Tokens [begin, begin + count) of x [B, T, D].
+template <class T>
+View<T, 3> tokens_of(View<T, 3> x, std::int64_t begin, std::int64_t count) {
+  x.data += begin * x.stride[1];
+  x.shape[1] = count;
+  return x;
+}
+
+inline std::int64_t checkpoints_of(std::int64_t tokens) {
+  return (tokens + kScanCheckpoint_tokens - 1) / kScanCheckpoint_tokens;
+}
+
+/// Operands and results of one scan. Padding rows of the operands are NaN: they must not be used.
+template <class T>
+struct Scan {
+  std::int64_t lanes, tokens, channels, states;
+  Guarded<T, 3> u, delta, z, b, c;
+  Guarded<float, 2> a_log, decay;
+  Guarded<float, 1> d, delta_bias;
+  Guarded<float, 3> initial;
+  Guarded<std::int64_t, 1> valid;
+  Guarded<T, 3> out;
+  Guarded<float, 3> state;
+  Guarded<float, 4> checkpoints;
+  Guarded<T, 3> d_out, d_u, d_delta, d_z, d_b, d_c;
+  Guarded<float, 2> d_a_log;
+  Guarded<float, 1> d_d, d_delta_bias;
+  Guarded<float, 3> d_state;
+  Context context;
+
+  explicit Scan(const ScanCase& c_)
+      : lanes(c_.lanes),
+        tokens(c_.tokens),
+        channels(c_.channels),
+        states(c_.states),
+        u({lanes, tokens, channels}, c_.gap),
+        delta({lanes, tokens, channels}, c_.gap),
+        z({lanes, tokens, channels}, c_.gap),
+        b({lanes, tokens, states}, c_.gap),
+        c({lanes, tokens, states}, c_.gap),
+        a_log({channels, states}, c_.gap),
+        decay({states, channels}, c_.gap),
+        d({channels}),
+        delta_bias({channels}),
+        initial({lanes, states, channels}, c_.gap),
+        valid({lanes}),
+        out({lanes, tokens, channels}, c_.gap),
+        state({lanes, states, channels}, c_.gap),
+        checkpoints({checkpoints_of(tokens), lanes, states, channels}, c_.gap),
+        d_out({lanes, tokens, channels}, c_.gap),
+        d_u({lanes, tokens, channels}, c_.gap),
+        d_delta({lanes, tokens, channels}, c_.gap),
+        d_z({lanes, tokens, channels}, c_.gap),
+        d_b({lanes, tokens, states}, c_.gap),
+        d_c({lanes, tokens, states}, c_.gap),
+        d_a_log({channels, states}, c_.gap),
+        d_d({channels}),
+        d_delta_bias({channels}),
+        d_state({lanes, states, channels}, c_.gap) {
+    Random random(1);
+    const auto normal = [&] { return random.normal(); };
+    for (Guarded<T, 3>* x : {&u, &delta, &z, &b, &c, &d_out}) x->fill(normal);
+    a_log.fill([&] { return std::log(random.uniform(0.5, 17)); });
+    d.fill(normal);
+    delta_bias.fill([&] { return random.uniform(-4, 0); });
+    initial.fill(normal);
+    d_state.fill(normal);
+    for (Guarded<float, 1>* x : {&d_d, &d_delta_bias}) x->fill(normal);
+    d_a_log.fill(normal);
+    const auto counts = valid_of(c_);
+    valid.assign({counts.begin(), counts.end()});
+    for (Guarded<T, 3>* x : {&u, &delta, &z, &b, &c, &d_out}) poison_padding(*x);
+    prepare_decay(a_log, decay, context);
+  }
+
+  void poison_padding(Guarded<T, 3>& x) {
+    for (std::int64_t lane = 0; lane < lanes; ++lane) {
+      for (std::int64_t t = *valid.view().at(lane); t < tokens; ++t) {
+        std::fill_n(x.view().at(lane, t), x.view().shape[2],
+                    from_double<T>(std::numeric_limits<double>::quiet_NaN()));
+      }
+    }
+  }
+
+  reference::ScanOperands operands() const {
+    const reference::Doubles counts = valid.values();
+    return {{lanes, tokens, channels, states},
+            u.values(),
+            delta.values(),
+            z.values(),
+            b.values(),
+            c.values(),
+            a_log.values(),
+            d.values(),
+            delta_bias.values(),
+            initial.values(),
+            {counts.begin(), counts.end()}};
+  }
+
+  /// The operands of tokens [begin, begin + count), with at most as many of them valid.
+  SelectiveScanInput<T> input(std::int64_t begin, std::int64_t count, View<const float, 3> start,
+                              View<const std::int64_t, 1> valid_here) {
+    return {.u = tokens_of<T>(u, begin, count),
+            .delta = tokens_of<T>(delta, begin, count),
+            .b = tokens_of<T>(b, begin, count),
+            .c = tokens_of<T>(c, begin, count),
+            .z = tokens_of<T>(z, begin, count),
+            .decay = decay,
+            .d = d,
+            .delta_bias = delta_bias,
+            .state = start,
+            .valid = valid_here};
+  }
+  SelectiveScanInput<T> whole_input() { return input(0, tokens, initial, valid); }
+
+  SelectiveScanGradient<T> gradient(std::int64_t begin, std::int64_t count,
+                                    View<const float, 4> checkpoints_here) {
+    return {.d_out = tokens_of<T>(d_out, begin, count),
+            .checkpoints = checkpoints_here,
+            .d_u = tokens_of<T>(d_u, begin, count),
+            .d_delta = tokens_of<T>(d_delta, begin, count),
+            .d_b = tokens_of<T>(d_b, begin, count),
+            .d_c = tokens_of<T>(d_c, begin, count),
+            .d_z = tokens_of<T>(d_z, begin, count),
+            .d_a_log = d_a_log,
+            .d_d = d_d,
+            .d_delta_bias = d_delta_bias,
+            .d_state = d_state};
+  }
+
+  void run_forward() {
+    selective_scan_forward<T>(whole_input(), {.out = out, .state = state, .checkpoints = checkpoints},
+                              context);
+  }
+  void run_backward() {
+    selective_scan_backward<T>(whole_input(), gradient(0, tokens, checkpoints), context);
+  }
+
+  /// Both passes in chunks of `size` tokens: the state handed on in place, and its gradient back.
+  void run_in_chunks(std::int64_t size) {
+    struct Chunk {
+      std::int64_t begin, count;
+      Array<std::int64_t, 1> valid;
+      Array<float, 4> checkpoints;
+    };
+    std::vector<Chunk> chunks;
+    state.assign(initial.values());
+    for (std::int64_t begin = 0; begin < tokens; begin += size) {
+      const std::int64_t count = std::min(size, tokens - begin);
+      Chunk chunk{begin, count, Array<std::int64_t, 1>({lanes}),
+                  Array<float, 4>({checkpoints_of(count), lanes, states, channels})};
+      for (std::int64_t lane = 0; lane < lanes; ++lane) {
+        chunk.valid.view().data[lane] = std::clamp<std::int64_t>(*valid.view().at(lane) - begin, 0, count);
+      }
+      selective_scan_forward<T>(
+          input(begin, count, state, chunk.valid.view()),
+          {.out = tokens_of<T>(out, begin, count), .state = state, .checkpoints = chunk.checkpoints.view()},
+          context);
+      chunks.push_back(std::move(chunk));
+    }
+    for (; !chunks.empty(); chunks.pop_back()) {
+      const Chunk& chunk = chunks.back();
+      selective_scan_backward<T>(input(chunk.begin, chunk.count, initial, chunk.valid.view()),
+                                 gradient(chunk.begin, chunk.count, chunk.checkpoints.view()), context);
+    }
+  }
+
+  struct Gradients {
+    reference::Doubles u, delta, z, b, c, a_log, d, delta_bias, state;
+  };
+  Gradients gradients() const {
+    return {d_u.values(),     d_delta.values(), d_z.values(),          d_b.values(),    d_c.values(),
+            d_a_log.values(), d_d.values(),     d_delta_bias.values(), d_state.values()};
+  }
+};
+
+}  // namespace longstrand

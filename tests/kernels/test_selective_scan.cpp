@@ -1,0 +1,235 @@
+// The selective scan against the float64 reference, and what must hold whatever the numbers are.
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <limits>
+#include <numeric>
+
+#include "kernels/selective_scan.hpp"
+#include "tests/kernels/scan_under_test.hpp"
+#include "tests/support/each_target.hpp"
+#include "tests/support/random.hpp"
+#include "tests/support/reference_scan.hpp"
+#include "tests/support/tolerances.hpp"
+
+namespace longstrand {
+namespace {
+
+using reference::Doubles;
+
+const ScanCase kCases[] = {
+    {1, 1, 1, 1, {}, 0, "the smallest"},
+    {1, 5, 3, 2, {}, 0, "less than a vector, states one by one"},
+    {2, 64, 32, 16, {}, 0, "whole vectors, the states of one register block, two segments"},
+    {1, 33, 17, 16, {}, 3, "one more than a segment, than a vector; rows apart"},
+    {3, 40, 20, 7, {40, 0, 33}, 1, "7 = 4 + 1 + 1 + 1 states; an empty lane, one that ends in a new segment"},
+    {2, 32, 48, 24, {32, 31}, 5, "24 = 16 + 8 states; valid at and just below a segment's end"},
+    {1, 100, 40, 64, {97}, 0, "many states"},
+    {2, 3, 16, 16, {0, 0}, 0, "nothing but padding"},
+};
+
+template <class Actual, class Expected>
+void expect_gradients(const Actual& actual, const Expected& expected, Tolerance activations,
+                      Tolerance parameters) {
+  expect_near("d_u", actual.u, expected.u, activations);
+  expect_near("d_delta", actual.delta, expected.delta, activations);
+  expect_near("d_z", actual.z, expected.z, activations);
+  expect_near("d_b", actual.b, expected.b, activations);
+  expect_near("d_c", actual.c, expected.c, activations);
+  expect_near("d_a_log", actual.a_log, expected.a_log, parameters);
+  expect_near("d_d", actual.d, expected.d, parameters);
+  expect_near("d_delta_bias", actual.delta_bias, expected.delta_bias, parameters);
+  expect_near("d_state", actual.state, expected.state, parameters);
+}
+
+void add(Doubles& sum, const Doubles& value) {
+  for (std::size_t i = 0; i < sum.size(); ++i) sum[i] += value[i];
+}
+
+template <class T>
+void expect_reference(const ScanCase& c) {
+  Scan<T> scan(c);
+  const auto operands = scan.operands();
+  const Doubles d_out = scan.d_out.values();
+  auto expected_gradients = reference::selective_scan_backward(operands, d_out, scan.d_state.values());
+  add(expected_gradients.a_log, scan.d_a_log.values());  // what was there is kept
+  add(expected_gradients.d, scan.d_d.values());
+  add(expected_gradients.delta_bias, scan.d_delta_bias.values());
+
+  scan.run_forward();
+  const auto expected = reference::selective_scan(operands);
+  expect_near("out", scan.out.values(), expected.out, forward_tolerance<T>());
+  expect_near("state", scan.state.values(), expected.state, tolerance::kForward);
+  scan.run_backward();
+  expect_gradients(scan.gradients(), expected_gradients, backward_tolerance<T>(), tolerance::kBackward);
+}
+
+TEST(SelectiveScan, AgreesWithTheReference) {
+  on_each_target([] {
+    for (const ScanCase& c : kCases) {
+      SCOPED_TRACE(c.reason);
+      expect_reference<float>(c);
+      expect_reference<bfloat16>(c);
+    }
+  });
+}
+
+/// d loss / d x[i] for loss = sum(out * d_out) + sum(state * d_state), by differences.
+Doubles differences(reference::ScanOperands& op, Doubles& x, const Doubles& d_out, const Doubles& d_state) {
+  const auto loss = [&] {
+    const auto result = reference::selective_scan(op);
+    return std::inner_product(d_state.begin(), d_state.end(), result.state.begin(),
+                              std::inner_product(d_out.begin(), d_out.end(), result.out.begin(), 0.0));
+  };
+  constexpr double kStep = 1e-5;
+  Doubles slope;
+  for (double& value : x) {
+    const double kept = value;
+    value = kept + kStep;
+    const double above = loss();
+    value = kept - kStep;
+    slope.push_back((above - loss()) / (2 * kStep));
+    value = kept;
+  }
+  return slope;
+}
+
+TEST(SelectiveScan, GradientsAreThoseOfTheReferenceByDifferences) {
+  Scan<float> scan({2, 6, 3, 2, {6, 4}, 0, ""});
+  for (Guarded<float, 3>* x : {&scan.u, &scan.delta, &scan.z, &scan.b, &scan.c, &scan.d_out}) {
+    Doubles values = x->values();
+    for (double& value : values) value = std::isnan(value) ? 0 : value;
+    x->assign(values);  // the differences also step the padding: its slope must be 0
+  }
+  scan.d_a_log.fill([] { return 0; });
+  scan.d_d.fill([] { return 0; });
+  scan.d_delta_bias.fill([] { return 0; });
+  auto op = scan.operands();
+  const Doubles d_out = scan.d_out.values(), d_state = scan.d_state.values();
+  const auto slope = [&](Doubles& x) { return differences(op, x, d_out, d_state); };
+  const reference::ScanGradients expected{slope(op.u), slope(op.delta),      slope(op.z),
+                                          slope(op.b), slope(op.c),          slope(op.a_log),
+                                          slope(op.d), slope(op.delta_bias), slope(op.state)};
+  expect_gradients(reference::selective_scan_backward(op, d_out, d_state), expected, tolerance::kDifferences,
+                   tolerance::kDifferences);
+  scan.run_forward();
+  scan.run_backward();
+  expect_gradients(scan.gradients(), expected, tolerance::kBackward, tolerance::kBackward);
+}
+
+TEST(SelectiveScan, AnySplitIntoChunksIsOnePass) {
+  const ScanCase c{2, 1100, 20, 16, {1100, 777}, 0, ""};
+  on_each_target([&] {
+    Scan<float> whole(c);
+    whole.run_forward();
+    whole.run_backward();
+    for (const std::int64_t size : {1, 7, 64, 1000, 1100}) {
+      SCOPED_TRACE(size);
+      Scan<float> split(c);
+      split.run_in_chunks(size);
+      expect_near("out", split.out.values(), whole.out.values(), tolerance::kChunkForward);
+      expect_near("state", split.state.values(), whole.state.values(), tolerance::kChunkForward);
+      expect_gradients(split.gradients(), whole.gradients(), tolerance::kChunkBackward,
+                       tolerance::kChunkBackward);
+    }
+  });
+}
+
+TEST(SelectiveScan, ExchangedLanesExchangeTheResults) {
+  const ScanCase straight{2, 50, 24, 16, {50, 41}, 0, ""};
+  const ScanCase exchanged{2, 50, 24, 16, {41, 50}, 0, ""};
+  const auto exchange = [](auto& to, const auto& from) {
+    Doubles values = from.values();
+    std::rotate(values.begin(), values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2),
+                values.end());
+    to.assign(values);
+  };
+  Scan<float> one(straight), other(exchanged);
+  exchange(other.u, one.u), exchange(other.delta, one.delta), exchange(other.z, one.z);
+  exchange(other.b, one.b), exchange(other.c, one.c), exchange(other.initial, one.initial);
+  exchange(other.d_out, one.d_out), exchange(other.d_state, one.d_state);
+  for (Scan<float>* scan : {&one, &other}) scan->run_forward(), scan->run_backward();
+  Scan<float> back(straight);
+  exchange(back.out, other.out), exchange(back.state, other.state), exchange(back.d_u, other.d_u);
+  exchange(back.d_b, other.d_b), exchange(back.d_state, other.d_state);
+  expect_near("out", back.out.values(), one.out.values(), tolerance::kExact);
+  expect_near("state", back.state.values(), one.state.values(), tolerance::kExact);
+  expect_near("d_u", back.d_u.values(), one.d_u.values(), tolerance::kExact);
+  expect_near("d_b", back.d_b.values(), one.d_b.values(), tolerance::kExact);
+  expect_near("d_state", back.d_state.values(), one.d_state.values(), tolerance::kExact);
+  expect_near("d_a_log", other.d_a_log.values(), one.d_a_log.values(), tolerance::kBackward);
+}
+
+TEST(SelectiveScan, ZeroStepsLeaveTheState) {
+  on_each_target([] {
+    Scan<float> scan({1, 70, 20, 16, {}, 0, ""});
+    scan.delta.fill([] { return -1e4; });
+    scan.run_forward();
+    expect_near("state", scan.state.values(), scan.initial.values(), tolerance::kExact);
+    const Doubles d_y_free = scan.d_state.values();
+    scan.d_out.fill([] { return 0; });
+    scan.run_backward();
+    expect_near("d_state", scan.d_state.values(), d_y_free, tolerance::kExact);
+  });
+}
+
+TEST(SelectiveScan, PaddingIsAsIfItWereNotThere) {
+  const ScanCase padded{1, 90, 20, 16, {45}, 0, ""};
+  const ScanCase exact{1, 45, 20, 16, {}, 0, ""};
+  Scan<float> longer(padded), shorter(exact);
+  const auto cut = [](auto& to, const auto& from) {
+    Doubles values = from.values();
+    values.resize(values.size() / 2);
+    to.assign(values);
+  };
+  cut(shorter.u, longer.u), cut(shorter.delta, longer.delta), cut(shorter.z, longer.z);
+  cut(shorter.b, longer.b), cut(shorter.c, longer.c), cut(shorter.d_out, longer.d_out);
+  const auto same = [](auto& to, const auto& from) { to.assign(from.values()); };
+  same(shorter.decay, longer.decay), same(shorter.d, longer.d), same(shorter.initial, longer.initial);
+  same(shorter.delta_bias, longer.delta_bias), same(shorter.d_state, longer.d_state);
+  same(shorter.d_a_log, longer.d_a_log), same(shorter.d_d, longer.d_d);
+  same(shorter.d_delta_bias, longer.d_delta_bias);
+  for (Scan<float>* scan : {&longer, &shorter}) scan->run_forward(), scan->run_backward();
+  Doubles out = shorter.out.values();
+  out.resize(2 * out.size(), 0.0);
+  expect_near("out", longer.out.values(), out, tolerance::kExact);
+  expect_near("state", longer.state.values(), shorter.state.values(), tolerance::kExact);
+  expect_near("d_state", longer.d_state.values(), shorter.d_state.values(), tolerance::kExact);
+  expect_near("d_a_log", longer.d_a_log.values(), shorter.d_a_log.values(), tolerance::kExact);
+}
+
+TEST(SelectiveScan, ExtremeOperandsGiveNoNaN) {
+  on_each_target([] {
+    Scan<float> scan({1, 40, 20, 16, {}, 0, ""});
+    Random random(2);
+    scan.delta.fill([&] { return random.uniform(0, 1) < 0.5 ? 1e4 : -1e4; });
+    scan.z.fill([&] { return random.uniform(-1e4, 1e4); });
+    scan.a_log.fill([&] { return random.uniform(-30, 40); });  // exp(40) 1e4 log2(e) overflows nothing
+    prepare_decay(scan.a_log, scan.decay, scan.context);
+    auto operands = scan.operands();
+    const auto gradients =
+        reference::selective_scan_backward(operands, scan.d_out.values(), scan.d_state.values());
+    scan.run_forward();
+    const auto expected = reference::selective_scan(operands);
+    expect_near("out", scan.out.values(), expected.out, tolerance::kForward);
+    expect_near("state", scan.state.values(), expected.state, tolerance::kForward);
+    scan.run_backward();
+    expect_near("d_u", scan.d_u.values(), gradients.u, tolerance::kBackward);
+    for (const double value : scan.d_delta.values()) ASSERT_TRUE(std::isfinite(value));
+    for (const double value : scan.d_a_log.values()) ASSERT_TRUE(std::isfinite(value));
+  });
+}
+
+TEST(SelectiveScan, RefusesOperandsThatDoNotFit) {
+  Scan<float> scan({2, 8, 16, 4, {}, 0, ""});
+  const SelectiveScanOutput<float> output{.out = scan.out, .state = scan.state};
+  auto input = scan.whole_input();
+  input.z = input.z.columns(0, 15);
+  EXPECT_THROW(selective_scan_forward(input, output, scan.context), std::logic_error);
+  auto gradient = scan.gradient(0, 8, scan.checkpoints);
+  gradient.checkpoints = gradient.checkpoints.columns(0, 15);
+  EXPECT_THROW(selective_scan_backward(scan.whole_input(), gradient, scan.context), std::logic_error);
+}
+
+}  // namespace
+}  // namespace longstrand
