@@ -1,1 +1,66 @@
-int main() { return 0; }
+// The program: finds the command and turns what it throws into one line and an exit code.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <iostream>
+#include <new>
+
+#include "pipelines/command_line.hpp"
+#include "pipelines/command_table.hpp"
+#include "pipelines/interrupt.hpp"
+#include "pipelines/logging.hpp"
+
+namespace {
+
+using namespace longstrand::pipelines;
+
+constexpr int kDone = 0;
+constexpr int kFailed = 1;
+constexpr int kWrongUsage = 2;
+
+void print_error(const std::string& who, std::string what, const std::string& hint = {}) {
+  std::replace(what.begin(), what.end(), '\n', ' ');
+  fmt::print(stderr, "{}{}: error: {}{}\n", stderr_is_terminal() ? "\r\x1b[K" : "", who, what, hint);
+}
+
+int run_command(const Command& command, const std::vector<std::string>& arguments) {
+  const std::string who = fmt::format("longstrand {}", command.name);
+  try {
+    command.run(arguments);
+    if (!std::cout.flush()) throw std::runtime_error("cannot write to standard output");
+    return kDone;
+  } catch (const UsageError& error) {
+    print_error(who, error.what(), fmt::format("; see {} --help", who));
+    return kWrongUsage;
+  } catch (const std::bad_alloc&) {
+    print_error(who, "out of memory; try a smaller --chunk or fewer --threads");
+  } catch (const std::exception& error) {
+    print_error(who, error.what());
+  }
+  return kFailed;
+}
+
+int run_program(const std::vector<std::string>& words) {
+  if (words.empty()) {
+    fmt::print(stderr, "{}", program_help());
+    return kWrongUsage;
+  }
+  if (words[0] == "--help" || words[0] == "-h" || words[0] == "--version") {
+    std::cout << (words[0] == "--version" ? "longstrand " LONGSTRAND_VERSION "\n" : program_help());
+    return std::cout.flush() ? kDone : kFailed;
+  }
+  try {
+    return run_command(find_command(words[0]), {words.begin() + 1, words.end()});
+  } catch (const UsageError& error) {
+    print_error("longstrand", error.what(), "; see longstrand --help");
+    return kWrongUsage;
+  }
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  install_signal_handlers();
+  return run_program({argv + 1, argv + argc});
+}

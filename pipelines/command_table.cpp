@@ -1,0 +1,62 @@
+#include "pipelines/command_table.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <numeric>
+
+#include "pipelines/command_line.hpp"
+#include "pipelines/inspect.hpp"
+
+namespace longstrand::pipelines {
+namespace {
+
+constexpr std::array kCommands = {
+    Command{"inspect", "what is in a model, run, embedding or sequence file", inspect},
+};
+
+std::size_t edit_distance(std::string_view a, std::string_view b) {
+  std::vector<std::size_t> row(b.size() + 1);
+  std::iota(row.begin(), row.end(), 0);
+  for (std::size_t i = 0; i < a.size(); ++i) {
+    std::size_t diagonal = std::exchange(row[0], i + 1);
+    for (std::size_t j = 0; j < b.size(); ++j) {
+      const std::size_t substituted = diagonal + (a[i] == b[j] ? 0 : 1);
+      diagonal = row[j + 1];
+      row[j + 1] = std::min({substituted, row[j] + 1, row[j + 1] + 1});
+    }
+  }
+  return row.back();
+}
+
+}  // namespace
+
+std::span<const Command> commands() { return kCommands; }
+
+const Command& find_command(std::string_view name) {
+  for (const auto& command : kCommands) {
+    if (command.name == name) return command;
+  }
+  if (name == "variants") throw UsageError("'variants' is not in this version of longstrand");
+  const auto closest =
+      std::min_element(kCommands.begin(), kCommands.end(), [&](const auto& a, const auto& b) {
+        return edit_distance(a.name, name) < edit_distance(b.name, name);
+      });
+  const bool similar = edit_distance(closest->name, name) <= 2;
+  throw UsageError(fmt::format("there is no command '{}'{}", name,
+                               similar ? fmt::format("; did you mean '{}'?", closest->name) : ""));
+}
+
+std::string program_help() {
+  std::string text =
+      "longstrand COMMAND [options] INPUT...\n\n"
+      "DNA of any length through state-space models.\n\nCommands:\n";
+  for (const auto& command : kCommands) text += fmt::format("  {:<10} {}\n", command.name, command.summary);
+  return text +
+         "\nlongstrand COMMAND --help    the options of a command, with an example\n"
+         "longstrand --version         the version\n\n"
+         "Exit codes: 0 done, 1 failed or interrupted, 2 wrong usage.\n";
+}
+
+}  // namespace longstrand::pipelines
