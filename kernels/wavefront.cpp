@@ -169,6 +169,12 @@ Workers::~Workers() {
   for (std::thread& helper : pool_->helpers) helper.join();
 }
 
+std::size_t Workers::scratch_bytes() const {
+  std::size_t total_bytes = 0;
+  for (const auto& context : contexts_) total_bytes += context->scratch.high_water_bytes();
+  return total_bytes;
+}
+
 void Workers::run(const Wavefront& wavefront) {
   if (wavefront.items == 0) return;
   {

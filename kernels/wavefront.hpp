@@ -25,6 +25,8 @@ class Workers {
   /// The Context of the calling thread outside run_wavefront.
   Context& main_context() { return *contexts_.front(); }
   Device device() const { return device_; }
+  /// The largest scratch memory that all Contexts together have held.
+  std::size_t scratch_bytes() const;
 
   struct Wavefront {
     std::int64_t items = 0;  // or kUnbounded: until a step of stage 0 returns false

@@ -34,7 +34,6 @@ class Model {
 
   /// Adds (or replaces) a classifier head, initialised from `seed`: small uniform weight, zero bias.
   void set_classifier(ClassifierSpec classifier, std::uint64_t seed);
-  void remove_classifier();
 
   const ModelConfig& config() const { return config_; }
   const std::optional<ClassifierSpec>& classifier() const { return classifier_; }
@@ -51,7 +50,13 @@ class Model {
   ParameterStore parameters_;
 };
 
-inline constexpr const char* kHeadWeight = "classifier.weight";  // [classes, d_model]
-inline constexpr const char* kHeadBias = "classifier.bias";      // [classes]
+// Names in the ParameterStore: those of the state-spaces layout, and the classifier's.
+inline constexpr const char* kEmbeddingWeight = "backbone.embedding.weight";  // [V, d_model]
+inline constexpr const char* kFinalNormWeight = "backbone.norm_f.weight";     // [d_model]
+inline constexpr const char* kLmHeadWeight = "lm_head.weight";                // [V, d_model], if not tied
+inline constexpr const char* kHeadWeight = "classifier.weight";               // [classes, d_model]
+inline constexpr const char* kHeadBias = "classifier.bias";                   // [classes]
+/// "backbone.layers.INDEX."
+std::string layer_prefix(std::int64_t index);
 
 }  // namespace longstrand

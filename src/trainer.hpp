@@ -61,7 +61,7 @@ class Trainer {
   /// throws std::runtime_error and leaves the weights as they were.
   StepResult step(std::span<const TrainingSequence> batch, double learning_rate);
   EvaluationResult evaluate(std::span<const TrainingSequence> batch);
-  /// Gradients of the last step, mean over targets, before clipping. For tests.
+  /// Gradients of the last step, before clipping: of the loss summed (not averaged) over its targets.
   const ParameterStore& gradients() const;
 
   /// What, with the weights, a resumed run needs: [parameters] first and second moments, and the number of
@@ -79,7 +79,8 @@ class Trainer {
   class Engine;
 
  private:
-  std::unique_ptr<Engine> engine_;
+  struct Parts;
+  std::unique_ptr<Parts> parts_;
 };
 
 }  // namespace longstrand

@@ -1,0 +1,122 @@
+#include "src/backbone.hpp"
+
+#include <algorithm>
+#include <cassert>
+
+#include "kernels/embedding.hpp"
+#include "kernels/rms_norm.hpp"
+
+namespace longstrand {
+
+template <class T>
+Backbone<T>::Backbone(const Model& model, bool for_backward, Context& context)
+    : d_model_(model.config().d_model),
+      norm_epsilon_(static_cast<float>(model.config().norm_epsilon)),
+      for_backward_(for_backward) {
+  const ParameterStore& weights = model.parameters();
+  embedding_ = weights.matrix(kEmbeddingWeight);
+  lm_head_weight_ = weights.matrix(model.config().tie_embeddings ? kEmbeddingWeight : kLmHeadWeight);
+  for (std::int64_t i = 0; i < model.config().n_layer; ++i) {
+    const std::string prefix = layer_prefix(i);
+    norm_weights_.push_back(weights.flat(prefix + "norm.weight"));
+    mixers_.push_back(make_mixer<T>(model.config(), prefix + "mixer.", weights));
+  }
+  norm_weights_.push_back(weights.flat(kFinalNormWeight));
+  prepare(context);
+}
+
+template <class T>
+void Backbone<T>::prepare(Context& context) {
+  for (const auto& mixer : mixers_) mixer->prepare(for_backward_, context);
+  lm_head_.pack(lm_head_weight_, for_backward_, context);
+}
+
+template <class T>
+std::int64_t Backbone<T>::state_floats() const {
+  return mixers_.front()->state_floats();
+}
+
+template <class T>
+std::int64_t Backbone<T>::saved_bytes_per_token() const {
+  const std::int64_t residual_and_normed_bytes = d_model_ * std::int64_t{sizeof(float) + sizeof(T)};
+  return layers() * (residual_and_normed_bytes + mixers_.front()->saved_bytes_per_token());
+}
+
+template <class T>
+void Backbone<T>::embed(View<const std::uint8_t, 2> tokens, View<float, 3> residual, Context& context) const {
+  embedding_forward(tokens, embedding_, residual, context);
+}
+
+template <class T>
+void Backbone<T>::layer(int index, View<float, 3> residual, View<T, 3> hidden, View<float, 2> state,
+                        View<const std::int64_t, 1> valid, Arena* keep, Saved* saved,
+                        Context& context) const {
+  assert((keep == nullptr) == (saved == nullptr));
+  const Arena::Scope scope(context.scratch);
+  const auto normed = (keep ? *keep : context.scratch).template take<T, 3>(hidden.shape);
+  const View<const T, 2> from_below = index == 0 ? View<const T, 2>{} : rows<const T>(hidden);
+  rms_norm_forward<T>(rows(residual), from_below, norm_weights_[index], norm_epsilon_, rows(normed), context);
+  auto kept = mixers_[index]->forward(normed, state, valid, hidden, keep, context);
+  if (saved == nullptr) return;
+  saved->normed = normed;
+  saved->mixer = std::move(kept);
+  saved->residual = keep->take<float, 3>(residual.shape);
+  std::copy_n(residual.data, residual.size(), saved->residual.data);
+}
+
+template <class T>
+void Backbone<T>::finish(View<float, 3> residual, View<const T, 3> hidden, View<T, 3> out,
+                         Context& context) const {
+  rms_norm_forward<T>(rows(residual), rows(hidden), norm_weights_.back(), norm_epsilon_, rows(out), context);
+}
+
+template <class T>
+void Backbone<T>::logits(View<const T, 2> hidden, View<float, 2> logits, Context& context) const {
+  linear_forward<T, float>(hidden, lm_head_, logits, context);
+}
+
+template <class T>
+void Backbone<T>::layer_backward(int index, const Saved& saved, View<float, 3> d_residual,
+                                 View<T, 3> d_hidden, View<float, 2> d_state,
+                                 View<const std::int64_t, 1> valid, const ParameterStore& gradients,
+                                 Context& context) const {
+  const Arena::Scope scope(context.scratch);
+  const auto d_normed = context.scratch.take<T, 3>(d_hidden.shape);
+  mixers_[index]->backward(saved.normed, *saved.mixer, d_hidden, valid, d_state, d_normed, gradients,
+                           context);
+  const RmsNormGradient<T> norm{.d_out = rows<const T>(d_normed),
+                                .d_residual = rows(d_residual),
+                                .d_hidden = rows(d_hidden),
+                                .d_weight = gradients.flat(layer_prefix(index) + "norm.weight")};
+  rms_norm_backward<T>(rows<const float>(saved.residual), norm_weights_[index], norm_epsilon_, norm, context);
+}
+
+template <class T>
+void Backbone<T>::finish_backward(View<const float, 3> residual, View<T, 3> d_out, View<float, 3> d_residual,
+                                  View<T, 3> d_hidden, const ParameterStore& gradients,
+                                  Context& context) const {
+  std::fill_n(d_residual.data, d_residual.size(), 0.0F);
+  const RmsNormGradient<T> norm{.d_out = rows<const T>(d_out),
+                                .d_residual = rows(d_residual),
+                                .d_hidden = rows(d_hidden),
+                                .d_weight = gradients.flat(kFinalNormWeight)};
+  rms_norm_backward<T>(rows(residual), norm_weights_.back(), norm_epsilon_, norm, context);
+}
+
+template <class T>
+void Backbone<T>::logits_backward(View<const T, 2> hidden, View<const T, 2> d_logits, View<T, 2> d_hidden,
+                                  View<float, 2> d_weight, Context& context) const {
+  linear_backward_input<T>(d_logits, lm_head_, d_hidden, GradientMode::overwrite, context);
+  linear_backward_weight<T>(d_logits, hidden, d_weight, context);
+}
+
+template <class T>
+void Backbone<T>::embed_backward(View<const std::uint8_t, 2> tokens, View<const float, 3> d_residual,
+                                 const ParameterStore& gradients, Context& context) const {
+  embedding_backward(tokens, d_residual, gradients.matrix(kEmbeddingWeight), context);
+}
+
+template class Backbone<float>;
+template class Backbone<bfloat16>;
+
+}  // namespace longstrand

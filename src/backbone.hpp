@@ -1,0 +1,76 @@
+// The blocks of a model, one call a layer and chunk, so that a sweep decides their order:
+//
+//   embed:  residual = E[tokens]
+//   layer:  residual += hidden (from the layer before);  hidden = mixer(RMSNorm(residual))
+//   finish: residual += hidden;  out = RMSNorm(residual)
+//
+// residual [B, T, D] is float, hidden [B, T, D] is T. Backward, d_residual and d_hidden hold the gradients of
+// both on the way down. Recurrent state lives with the caller: [B, state_floats()] per layer.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "kernels/linear.hpp"
+#include "src/mixer.hpp"
+#include "src/model.hpp"
+
+namespace longstrand {
+
+template <class T>
+class Backbone {
+ public:
+  /// The model must outlive it. `for_backward`: gradients will be asked for.
+  Backbone(const Model& model, bool for_backward, Context& context);
+  /// After every change of the weights.
+  void prepare(Context& context);
+
+  int layers() const { return static_cast<int>(mixers_.size()); }
+  std::int64_t d_model() const { return d_model_; }
+  std::int64_t vocabulary() const { return embedding_.shape[0]; }
+  std::int64_t state_floats() const;
+  /// About what all layers keep of a token for backward.
+  std::int64_t saved_bytes_per_token() const;
+
+  /// What backward needs of one layer (or of finish: no mixer) and chunk; it lies in the arena given as
+  /// `keep`.
+  struct Saved {
+    View<float, 3> residual;
+    View<T, 3> normed;
+    std::unique_ptr<typename Mixer<T>::Saved> mixer;
+  };
+
+  void embed(View<const std::uint8_t, 2> tokens, View<float, 3> residual, Context& context) const;
+  /// hidden in: of the layer before, unread by layer 0; out: of this one. `keep` and `saved` together or not
+  /// at all.
+  void layer(int index, View<float, 3> residual, View<T, 3> hidden, View<float, 2> state,
+             View<const std::int64_t, 1> valid, Arena* keep, Saved* saved, Context& context) const;
+  void finish(View<float, 3> residual, View<const T, 3> hidden, View<T, 3> out, Context& context) const;
+  /// [M, D] -> [M, V]
+  void logits(View<const T, 2> hidden, View<float, 2> logits, Context& context) const;
+
+  /// d_hidden in: gradient of the layer's output; out: of the output of the layer before. d_residual
+  /// likewise.
+  void layer_backward(int index, const Saved& saved, View<float, 3> d_residual, View<T, 3> d_hidden,
+                      View<float, 2> d_state, View<const std::int64_t, 1> valid,
+                      const ParameterStore& gradients, Context& context) const;
+  /// d_residual and d_hidden are overwritten. `residual` as finish left it.
+  void finish_backward(View<const float, 3> residual, View<T, 3> d_out, View<float, 3> d_residual,
+                       View<T, 3> d_hidden, const ParameterStore& gradients, Context& context) const;
+  /// d_logits [M, V] -> d_hidden [M, D], overwritten; d_weight [V, D] accumulated.
+  void logits_backward(View<const T, 2> hidden, View<const T, 2> d_logits, View<T, 2> d_hidden,
+                       View<float, 2> d_weight, Context& context) const;
+  void embed_backward(View<const std::uint8_t, 2> tokens, View<const float, 3> d_residual,
+                      const ParameterStore& gradients, Context& context) const;
+
+ private:
+  std::int64_t d_model_;
+  float norm_epsilon_;
+  bool for_backward_;
+  View<const float, 2> embedding_, lm_head_weight_;
+  std::vector<View<const float, 1>> norm_weights_;  // of each layer, then the final one
+  std::vector<std::unique_ptr<Mixer<T>>> mixers_;
+  PackedLinear<T> lm_head_;
+};
+
+}  // namespace longstrand

@@ -1,0 +1,331 @@
+// Exact chunked backpropagation. A sequence runs forward chunk by chunk, keeping only the recurrent state at
+// chunk boundaries; then its chunks are taken last to first, each run again from its boundary state, this
+// time keeping activations, and walked back, the gradient of the state going from each chunk to the one
+// before it.
+//
+// Boundary states of very long sequences would grow with their length. So at most kFanout are kept a level: a
+// longer range is split into at most kFanout equal parts, the state is kept where each part begins, and the
+// parts are taken last to first in the same way. Every level costs one more forward pass and no more memory.
+#include <algorithm>
+#include <array>
+#include <optional>
+
+#include "kernels/wavefront.hpp"
+#include "src/training_head.hpp"
+
+namespace longstrand {
+namespace {
+
+constexpr std::int64_t kFanout = 128;
+constexpr std::int64_t kShortestChunk_tokens = 128;
+constexpr std::int64_t kLongestChunk_tokens = 4096;
+/// Activations of the chunks under way are kept to about this size.
+constexpr std::int64_t kActivations_bytes = std::int64_t{96} << 20;
+
+constexpr std::int64_t kZeroState = -1;  // instead of the index of a kept state
+constexpr std::int64_t kCarriedState = -2;
+constexpr std::int64_t kKeepNone = -1;
+
+/// One chunk's pass through the layers.
+struct Item {
+  std::int64_t sequence;           // index within the batch
+  std::int64_t chunk;              // index within the sequence
+  std::int64_t from = kZeroState;  // the state to start from: a kept one, or one of the above
+  std::int64_t keep = kKeepNone;   // where to keep the state after the chunk
+};
+
+template <class T>
+class ChunkMajorTrainer final : public Trainer::Engine {
+ public:
+  ChunkMajorTrainer(const Model& model, const ExecutionOptions& execution, const TrainerOptions& options)
+      : workers_(execution.threads, execution.device),
+        backbone_(model, /*for_backward=*/!options.freeze_backbone, workers_.main_context()),
+        head_(make_training_head<T>(model, backbone_, options)),
+        frozen_(options.freeze_backbone),
+        slots_(static_cast<std::size_t>(execution.threads) + 1),
+        chunk_tokens_(execution.chunk_tokens > 0 ? execution.chunk_tokens : automatic_chunk_tokens()),
+        state_({backbone_.layers(), backbone_.state_floats()}),
+        d_state_({backbone_.layers(), backbone_.state_floats()}) {}
+
+  BatchTotals accumulate(std::span<const TrainingSequence> batch, const ParameterStore& gradients) override {
+    batch_ = batch;
+    gradients_ = &gradients;
+    head_->start_batch(batch.size(), &gradients);
+    if (frozen_) {
+      run_whole_batch_forward();
+    } else {
+      for (std::size_t begin = 0; begin < batch.size();) begin = backpropagate_group(begin);
+    }
+    head_->finish_batch();
+    return head_->totals();
+  }
+
+  BatchTotals evaluate(std::span<const TrainingSequence> batch) override {
+    batch_ = batch;
+    head_->start_batch(batch.size(), nullptr);
+    run_whole_batch_forward();
+    return head_->totals();
+  }
+
+  void weights_changed() override { backbone_.prepare(workers_.main_context()); }
+  Context& context() override { return workers_.main_context(); }
+
+  std::size_t peak_bytes() const override {
+    std::size_t total_bytes = workers_.scratch_bytes();
+    for (const Slot& slot : slots_) total_bytes += slot.arena.high_water_bytes();
+    return total_bytes + kept_states_.size() * state_bytes();
+  }
+
+ private:
+  /// A chunk under way: its tokens, the streams between layers, and what backward needs of each layer.
+  struct Slot {
+    Arena arena;
+    std::optional<Arena::Scope> scope;
+    std::vector<std::uint8_t> tokens;
+    std::array<std::int64_t, 1> valid{};
+    TrainingChunk chunk;
+    View<float, 3> residual, d_residual;  // [1, T, D]
+    View<T, 3> hidden;                    // [1, T, D]
+    std::vector<typename Backbone<T>::Saved> saved;
+  };
+
+  std::size_t state_bytes() const { return static_cast<std::size_t>(state_.view().size()) * sizeof(float); }
+
+  std::int64_t automatic_chunk_tokens() const {
+    const std::int64_t slot_bytes = kActivations_bytes / static_cast<std::int64_t>(slots_.size());
+    const std::int64_t fitting_tokens = slot_bytes / backbone_.saved_bytes_per_token();
+    return std::clamp(fitting_tokens / 64 * 64, kShortestChunk_tokens, kLongestChunk_tokens);
+  }
+
+  std::int64_t chunks_of(std::int64_t sequence) const {
+    return (batch_[sequence].length + chunk_tokens_ - 1) / chunk_tokens_;
+  }
+
+  // -- schedules
+  // ----------------------------------------------------------------------------------------------------
+
+  void run_whole_batch_forward() {
+    std::vector<std::int64_t> first_item = {0};  // of each sequence
+    for (std::int64_t s = 0; s < std::ssize(batch_); ++s)
+      first_item.push_back(first_item.back() + chunks_of(s));
+    forward(first_item.back(), /*with_head=*/true, [&](std::int64_t i) {
+      const std::int64_t s =
+          std::upper_bound(first_item.begin(), first_item.end(), i) - first_item.begin() - 1;
+      const std::int64_t chunk = i - first_item[s];
+      return Item{.sequence = s, .chunk = chunk, .from = chunk == 0 ? kZeroState : kCarriedState};
+    });
+  }
+
+  /// Takes as many sequences from `begin` on as fit one level of kept states, or one longer sequence. Returns
+  /// the index behind them.
+  std::size_t backpropagate_group(std::size_t begin) {
+    std::size_t end = begin;
+    std::int64_t chunks = 0;
+    while (end < batch_.size() && (end == begin || chunks + chunks_of(end) <= kFanout))
+      chunks += chunks_of(end++);
+    if (chunks > kFanout) {
+      backpropagate_range(begin, 0, chunks, kZeroState, 0);
+      return end;
+    }
+    std::vector<Item> ahead, back;
+    for (std::size_t s = begin; s < end; ++s) {
+      plan_leaf(s, 0, chunks_of(s), kZeroState, static_cast<std::int64_t>(ahead.size()), ahead, back);
+    }
+    forward_planned(ahead);
+    backward_planned(back);
+    return end;
+  }
+
+  /// Chunks [begin, end) of one sequence, whose first starts from the state `from`; states from index
+  /// `unused` on are free. The gradient of the state after `end` is in d_state_.
+  void backpropagate_range(std::int64_t sequence, std::int64_t begin, std::int64_t end, std::int64_t from,
+                           std::int64_t unused) {
+    const std::int64_t chunks = end - begin;
+    if (chunks <= kFanout) {
+      std::vector<Item> ahead, back;
+      plan_leaf(sequence, begin, end, from, unused, ahead, back);
+      forward_planned(ahead);
+      backward_planned(back);
+      return;
+    }
+    std::int64_t part = 1;
+    while ((chunks + part - 1) / part > kFanout) part *= kFanout;
+    const std::int64_t last_part = (chunks - 1) / part;
+    const bool whole_with_head = head_->needs_whole_sequence() && begin == 0 && end == chunks_of(sequence);
+    const std::int64_t ahead = whole_with_head ? chunks : last_part * part;
+    forward(ahead, whole_with_head, [&](std::int64_t i) {
+      const bool part_follows = (i + 1) % part == 0 && (i + 1) / part <= last_part;
+      return Item{.sequence = sequence,
+                  .chunk = begin + i,
+                  .from = i == 0 ? from : kCarriedState,
+                  .keep = part_follows ? unused + (i + 1) / part - 1 : kKeepNone};
+    });
+    for (std::int64_t p = last_part; p >= 0; --p) {
+      backpropagate_range(sequence, begin + p * part, std::min(begin + (p + 1) * part, end),
+                          p == 0 ? from : unused + p - 1, unused + last_part);
+    }
+  }
+
+  /// A range whose states are all kept: chunk begin + i starts from the state unused + i - 1.
+  void plan_leaf(std::int64_t sequence, std::int64_t begin, std::int64_t end, std::int64_t from,
+                 std::int64_t unused, std::vector<Item>& ahead, std::vector<Item>& back) const {
+    const std::int64_t chunks = end - begin;
+    const bool whole_with_head =
+        head_->needs_whole_sequence() && begin == 0 && end == chunks_of(sequence) && chunks > 1;
+    const std::int64_t chunks_ahead = whole_with_head ? chunks : chunks - 1;
+    for (std::int64_t i = 0; i < chunks_ahead; ++i) {
+      ahead.push_back({.sequence = sequence,
+                       .chunk = begin + i,
+                       .from = i == 0 ? from : kCarriedState,
+                       .keep = i + 1 < chunks ? unused + i : kKeepNone});
+    }
+    for (std::int64_t i = chunks - 1; i >= 0; --i) {
+      back.push_back({.sequence = sequence, .chunk = begin + i, .from = i == 0 ? from : unused + i - 1});
+    }
+  }
+
+  void forward_planned(const std::vector<Item>& items) {
+    const bool with_head = head_->needs_whole_sequence();
+    forward(std::ssize(items), with_head, [&](std::int64_t i) { return items[i]; });
+  }
+
+  // -- sweeps
+  // -------------------------------------------------------------------------------------------------------
+
+  template <class ItemAt>
+  void forward(std::int64_t count, bool with_head, ItemAt item_at) {
+    reserve_states(count, item_at);
+    const int layers = backbone_.layers();
+    workers_.run({.items = count,
+                  .stages = layers + 1 + (with_head ? 1 : 0),
+                  .in_flight = static_cast<int>(slots_.size()),
+                  .step = [&](std::int64_t i, int stage, Context& context) {
+                    Slot& slot = slots_[static_cast<std::size_t>(i) % slots_.size()];
+                    const Item item = item_at(i);
+                    if (stage == 0) {
+                      start(slot, item, context);
+                    } else if (stage <= layers) {
+                      layer_forward(slot, item, stage - 1, context);
+                    } else {
+                      head_->forward(slot.chunk, slot.residual, slot.hidden, context);
+                    }
+                    return true;
+                  }});
+  }
+
+  void backward_planned(const std::vector<Item>& items) {
+    const int layers = backbone_.layers();
+    const int head_stage = layers + 1;
+    const int last_stage = 2 * layers + 2;
+    workers_.run({.items = std::ssize(items),
+                  .stages = last_stage + 1,
+                  .in_flight = static_cast<int>(slots_.size()),
+                  .step = [&](std::int64_t i, int stage, Context& context) {
+                    Slot& slot = slots_[static_cast<std::size_t>(i) % slots_.size()];
+                    const Item& item = items[i];
+                    if (stage == 0) {
+                      start(slot, item, context);
+                    } else if (stage < head_stage) {
+                      layer_recomputed(slot, item, stage - 1, context);
+                    } else if (stage == head_stage) {
+                      head_->backward(slot.chunk, slot.residual, slot.hidden, slot.d_residual, context);
+                    } else if (stage < last_stage) {
+                      layer_backward(slot, last_stage - 1 - stage, context);
+                    } else {
+                      backbone_.embed_backward(slot.chunk.tokens, slot.d_residual, *gradients_, context);
+                    }
+                    return true;
+                  }});
+  }
+
+  template <class ItemAt>
+  void reserve_states(std::int64_t count, ItemAt item_at) {
+    std::int64_t needed = 0;
+    for (std::int64_t i = 0; i < count; ++i) needed = std::max(needed, item_at(i).keep + 1);
+    while (std::ssize(kept_states_) < needed) kept_states_.emplace_back(state_.view().shape);
+  }
+
+  // -- stages
+  // -------------------------------------------------------------------------------------------------------
+
+  void start(Slot& slot, const Item& item, Context& context) {
+    const TrainingSequence& sequence = batch_[item.sequence];
+    const std::int64_t begin = item.chunk * chunk_tokens_;
+    const std::int64_t length = std::min(chunk_tokens_, sequence.length - begin);
+    const bool last = begin + length == sequence.length;
+    slot.tokens.resize(static_cast<std::size_t>(length + (last ? 0 : 1)));
+    sequence.read(begin, slot.tokens);
+    slot.valid = {length};
+    slot.chunk = {.sequence = &sequence,
+                  .sequence_index = item.sequence,
+                  .first = item.chunk == 0,
+                  .last = last,
+                  .tokens = {slot.tokens.data(), {1, length}},
+                  .valid = {slot.valid.data(), {1}},
+                  .next_token = last ? -1 : slot.tokens.back()};
+    slot.scope.reset();
+    slot.scope.emplace(slot.arena);
+    slot.saved.resize(static_cast<std::size_t>(backbone_.layers()));
+    slot.residual = slot.arena.template take<float, 3>({1, length, backbone_.d_model()});
+    slot.d_residual = slot.arena.template take<float, 3>({1, length, backbone_.d_model()});
+    slot.hidden = slot.arena.template take<T, 3>({1, length, backbone_.d_model()});
+    backbone_.embed(slot.chunk.tokens, slot.residual, context);
+  }
+
+  View<float, 2> state_of(const Array<float, 2>& states, int layer) const {
+    return states.view().slice(layer, 1);
+  }
+
+  void load_state(const Item& item, int layer, View<float, 2> state) const {
+    if (item.from == kZeroState) std::fill_n(state.data, state.size(), 0.0F);
+    if (item.from >= 0) std::copy_n(state_of(kept_states_[item.from], layer).data, state.size(), state.data);
+  }
+
+  void layer_forward(Slot& slot, const Item& item, int layer, Context& context) {
+    const View<float, 2> state = state_of(state_, layer);
+    load_state(item, layer, state);
+    backbone_.layer(layer, slot.residual, slot.hidden, state, slot.chunk.valid, nullptr, nullptr, context);
+    if (item.keep == kKeepNone) return;
+    std::copy_n(state.data, state.size(), state_of(kept_states_[item.keep], layer).data);
+  }
+
+  void layer_recomputed(Slot& slot, const Item& item, int layer, Context& context) {
+    const Arena::Scope scope(context.scratch);
+    const auto state = context.scratch.take<float, 2>({1, backbone_.state_floats()});
+    load_state(item, layer, state);
+    backbone_.layer(layer, slot.residual, slot.hidden, state, slot.chunk.valid, &slot.arena,
+                    &slot.saved[layer], context);
+  }
+
+  void layer_backward(Slot& slot, int layer, Context& context) {
+    const View<float, 2> d_state = state_of(d_state_, layer);
+    if (slot.chunk.last) std::fill_n(d_state.data, d_state.size(), 0.0F);
+    backbone_.layer_backward(layer, slot.saved[layer], slot.d_residual, slot.hidden, d_state,
+                             slot.chunk.valid, *gradients_, context);
+  }
+
+  Workers workers_;
+  Backbone<T> backbone_;
+  std::unique_ptr<TrainingHead<T>> head_;
+  bool frozen_;
+  std::vector<Slot> slots_;
+  std::int64_t chunk_tokens_;
+  Array<float, 2> state_;                     // [layers, state_floats]
+  Array<float, 2> d_state_;                   // [layers, state_floats]
+  std::vector<Array<float, 2>> kept_states_;  // each as state_
+  std::span<const TrainingSequence> batch_;
+  const ParameterStore* gradients_ = nullptr;
+};
+
+}  // namespace
+
+std::unique_ptr<Trainer::Engine> make_chunk_major_trainer(const Model& model,
+                                                          const ExecutionOptions& execution,
+                                                          const TrainerOptions& options) {
+  if (execution.precision == Precision::bf16) {
+    return std::make_unique<ChunkMajorTrainer<bfloat16>>(model, execution, options);
+  }
+  return std::make_unique<ChunkMajorTrainer<float>>(model, execution, options);
+}
+
+}  // namespace longstrand

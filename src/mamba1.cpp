@@ -1,0 +1,232 @@
+#include "src/mamba1.hpp"
+
+#include <algorithm>
+#include <cmath>
+
+#include "kernels/causal_conv.hpp"
+#include "src/random.hpp"
+
+namespace longstrand {
+
+std::vector<ParameterSpec> declare_mamba1(const ModelConfig& config, const std::string& prefix) {
+  const std::int64_t d_inner = config.d_inner();
+  const std::int64_t dt_rank = config.dt_rank_or_auto();
+  return {
+      {.name = prefix + "in_proj.weight", .shape = {2 * d_inner, config.d_model}, .decay = true},
+      {.name = prefix + "conv1d.weight", .shape = {d_inner, 1, config.d_conv}, .decay = true},
+      {.name = prefix + "conv1d.bias", .shape = {d_inner}},
+      {.name = prefix + "x_proj.weight", .shape = {dt_rank + 2 * config.d_state, d_inner}, .decay = true},
+      {.name = prefix + "dt_proj.weight", .shape = {d_inner, dt_rank}, .decay = true},
+      {.name = prefix + "dt_proj.bias", .shape = {d_inner}},
+      {.name = prefix + "A_log", .shape = {d_inner, config.d_state}},
+      {.name = prefix + "D", .shape = {d_inner}},
+      {.name = prefix + "out_proj.weight", .shape = {config.d_model, d_inner}, .decay = true},
+  };
+}
+
+void initialise_mamba1(const ModelConfig& config, const std::string& prefix, const ParameterStore& weights,
+                       std::mt19937_64& random) {
+  const auto fill_uniform = [&](const char* name, double bound) {
+    const View<float, 1> values = weights.flat(prefix + name);
+    std::generate_n(values.data, values.size(),
+                    [&] { return static_cast<float>(uniform(random, -bound, bound)); });
+  };
+  const auto fan_in_bound = [](std::int64_t fan_in) { return 1.0 / std::sqrt(static_cast<double>(fan_in)); };
+  fill_uniform("in_proj.weight", fan_in_bound(config.d_model));
+  fill_uniform("conv1d.weight", fan_in_bound(config.d_conv));
+  fill_uniform("conv1d.bias", fan_in_bound(config.d_conv));
+  fill_uniform("x_proj.weight", fan_in_bound(config.d_inner()));
+  fill_uniform("dt_proj.weight", fan_in_bound(config.dt_rank_or_auto()));
+  fill_uniform("out_proj.weight",
+               fan_in_bound(config.d_inner()) / std::sqrt(static_cast<double>(config.n_layer)));
+
+  constexpr double kSmallestStep = 1e-3, kLargestStep = 0.1, kStepFloor = 1e-4;
+  const View<float, 1> bias = weights.flat(prefix + "dt_proj.bias");
+  for (std::int64_t d = 0; d < bias.size(); ++d) {
+    const double step =
+        std::max(std::exp(uniform(random, std::log(kSmallestStep), std::log(kLargestStep))), kStepFloor);
+    bias.data[d] = static_cast<float>(step + std::log(-std::expm1(-step)));  // softplus(bias) = step
+  }
+  const View<float, 2> a_log = weights.matrix(prefix + "A_log");
+  for (std::int64_t d = 0; d < a_log.shape[0]; ++d) {
+    for (std::int64_t n = 0; n < a_log.shape[1]; ++n) *a_log.at(d, n) = std::log(static_cast<float>(n + 1));
+  }
+  const View<float, 1> skip = weights.flat(prefix + "D");
+  std::fill_n(skip.data, skip.size(), 1.0F);
+}
+
+template <class T>
+struct Mamba1<T>::Activations : Saved {
+  View<T, 3> xz;               // [B, T, 2 d_inner]
+  View<T, 3> u;                // [B, T, d_inner]
+  View<T, 3> x_dbl;            // [B, T, dt_rank + 2 d_state]
+  View<T, 3> delta;            // [B, T, d_inner]
+  View<T, 3> y;                // [B, T, d_inner]
+  View<float, 4> checkpoints;  // of the scan
+  View<float, 2> state;        // [B, state_floats]  before the chunk
+};
+
+template <class T>
+Mamba1<T>::Mamba1(const ModelConfig& config, std::string prefix, const ParameterStore& weights)
+    : d_inner_(config.d_inner()),
+      d_state_(config.d_state),
+      d_conv_(config.d_conv),
+      dt_rank_(config.dt_rank_or_auto()),
+      prefix_(std::move(prefix)),
+      in_proj_weight_(weights.matrix(prefix_ + "in_proj.weight")),
+      conv_weight_(weights.matrix(prefix_ + "conv1d.weight")),
+      x_proj_weight_(weights.matrix(prefix_ + "x_proj.weight")),
+      dt_proj_weight_(weights.matrix(prefix_ + "dt_proj.weight")),
+      a_log_(weights.matrix(prefix_ + "A_log")),
+      out_proj_weight_(weights.matrix(prefix_ + "out_proj.weight")),
+      conv_bias_(weights.flat(prefix_ + "conv1d.bias")),
+      dt_proj_bias_(weights.flat(prefix_ + "dt_proj.bias")),
+      d_(weights.flat(prefix_ + "D")),
+      decay_({d_state_, d_inner_}, a_log_.device) {}
+
+template <class T>
+void Mamba1<T>::prepare(bool for_backward, Context& context) {
+  in_proj_.pack(in_proj_weight_, for_backward, context);
+  x_proj_.pack(x_proj_weight_, for_backward, context);
+  dt_proj_.pack(dt_proj_weight_, for_backward, context);
+  out_proj_.pack(out_proj_weight_, for_backward, context);
+  prepare_decay(a_log_, decay_.view(), context);
+}
+
+template <class T>
+std::int64_t Mamba1<T>::saved_bytes_per_token() const {
+  const std::int64_t activations = 5 * d_inner_ + dt_rank_ + 2 * d_state_;  // xz, u, delta, y; x_dbl
+  const std::int64_t checkpoints_bytes =
+      d_inner_ * d_state_ * std::int64_t{sizeof(float)} / kScanCheckpoint_tokens;
+  return activations * std::int64_t{sizeof(T)} + checkpoints_bytes;
+}
+
+template <class T>
+View<float, 3> Mamba1<T>::conv_state(View<float, 2> state) const {
+  return {state.data, {state.shape[0], d_conv_ - 1, d_inner_}, {state.stride[0], d_inner_, 1}, state.device};
+}
+
+template <class T>
+View<float, 3> Mamba1<T>::scan_state(View<float, 2> state) const {
+  return {state.data + (d_conv_ - 1) * d_inner_,
+          {state.shape[0], d_state_, d_inner_},
+          {state.stride[0], d_inner_, 1},
+          state.device};
+}
+
+template <class T>
+auto Mamba1<T>::take_activations(std::int64_t lanes, std::int64_t tokens, bool for_backward,
+                                 Arena& arena) const -> Activations {
+  Activations a;
+  a.xz = arena.take<T, 3>({lanes, tokens, 2 * d_inner_});
+  a.u = arena.take<T, 3>({lanes, tokens, d_inner_});
+  a.x_dbl = arena.take<T, 3>({lanes, tokens, dt_rank_ + 2 * d_state_});
+  a.delta = arena.take<T, 3>({lanes, tokens, d_inner_});
+  a.y = arena.take<T, 3>({lanes, tokens, d_inner_});
+  if (for_backward) {
+    const std::int64_t checkpoints = (tokens + kScanCheckpoint_tokens - 1) / kScanCheckpoint_tokens;
+    a.checkpoints = arena.take<float, 4>({checkpoints, lanes, d_state_, d_inner_});
+    a.state = arena.take<float, 2>({lanes, state_floats()});
+  }
+  return a;
+}
+
+template <class T>
+SelectiveScanInput<T> Mamba1<T>::scan_input(const Activations& a, View<const float, 3> state,
+                                            View<const std::int64_t, 1> valid) const {
+  return {.u = a.u,
+          .delta = a.delta,
+          .b = a.x_dbl.columns(dt_rank_, d_state_),
+          .c = a.x_dbl.columns(dt_rank_ + d_state_, d_state_),
+          .z = a.xz.columns(d_inner_, d_inner_),
+          .decay = decay_.view(),
+          .d = d_,
+          .delta_bias = dt_proj_bias_,
+          .state = state,
+          .valid = valid};
+}
+
+template <class T>
+auto Mamba1<T>::forward(View<const T, 3> x, View<float, 2> state, View<const std::int64_t, 1> valid,
+                        View<T, 3> y, Arena* keep, Context& context) const -> std::unique_ptr<Saved> {
+  const Arena::Scope scope(context.scratch);
+  const bool for_backward = keep != nullptr;
+  Activations a = take_activations(x.shape[0], x.shape[1], for_backward, keep ? *keep : context.scratch);
+  if (for_backward) {
+    for (std::int64_t b = 0; b < state.shape[0]; ++b) {
+      std::copy_n(state.at(b), state_floats(), a.state.at(b));
+    }
+  }
+  linear_forward<T, T>(rows(x), in_proj_, rows(a.xz), context);
+  const CausalConvInput<T> conv{.x = a.xz.columns(0, d_inner_),
+                                .weight = conv_weight_,
+                                .bias = conv_bias_,
+                                .state = conv_state(state),
+                                .valid = valid};
+  causal_conv_forward<T>(conv, a.u, conv_state(state), context);
+  linear_forward<T, T>(rows<const T>(a.u), x_proj_, rows(a.x_dbl), context);
+  linear_forward<T, T>(rows<const T>(a.x_dbl).columns(0, dt_rank_), dt_proj_, rows(a.delta), context);
+  const SelectiveScanOutput<T> scanned{.out = a.y, .state = scan_state(state), .checkpoints = a.checkpoints};
+  selective_scan_forward<T>(scan_input(a, scan_state(state), valid), scanned, context);
+  linear_forward<T, T>(rows<const T>(a.y), out_proj_, rows(y), context);
+  return for_backward ? std::make_unique<Activations>(std::move(a)) : nullptr;
+}
+
+template <class T>
+void Mamba1<T>::backward(View<const T, 3> x, const Saved& saved, View<const T, 3> d_y,
+                         View<const std::int64_t, 1> valid, View<float, 2> d_state, View<T, 3> d_x,
+                         const ParameterStore& gradients, Context& context) const {
+  const auto& a = static_cast<const Activations&>(saved);
+  const Arena::Scope scope(context.scratch);
+  const std::int64_t lanes = x.shape[0], tokens = x.shape[1];
+  const auto gradient = [&](const char* name) { return gradients.matrix(prefix_ + name); };
+  const auto gradient_flat = [&](const char* name) { return gradients.flat(prefix_ + name); };
+  const auto d_xz = context.scratch.take<T, 3>(a.xz.shape);
+  const auto d_u = context.scratch.take<T, 3>(a.u.shape);
+  const auto d_x_dbl = context.scratch.take<T, 3>(a.x_dbl.shape);
+  const auto d_delta = context.scratch.take<T, 3>(a.delta.shape);
+  const auto d_gated = context.scratch.take<T, 3>({lanes, tokens, d_inner_});
+
+  linear_backward_input<T>(rows(d_y), out_proj_, rows(d_gated), GradientMode::overwrite, context);
+  linear_backward_weight<T>(rows(d_y), rows<const T>(a.y), gradient("out_proj.weight"), context);
+
+  const SelectiveScanGradient<T> scan{.d_out = d_gated,
+                                      .checkpoints = a.checkpoints,
+                                      .d_u = d_u,
+                                      .d_delta = d_delta,
+                                      .d_b = d_x_dbl.columns(dt_rank_, d_state_),
+                                      .d_c = d_x_dbl.columns(dt_rank_ + d_state_, d_state_),
+                                      .d_z = d_xz.columns(d_inner_, d_inner_),
+                                      .d_a_log = gradient("A_log"),
+                                      .d_d = gradient_flat("D"),
+                                      .d_delta_bias = gradient_flat("dt_proj.bias"),
+                                      .d_state = scan_state(d_state)};
+  selective_scan_backward<T>(scan_input(a, scan_state(a.state), valid), scan, context);
+
+  const auto d_rank = rows(d_x_dbl).columns(0, dt_rank_);
+  linear_backward_input<T>(rows<const T>(d_delta), dt_proj_, d_rank, GradientMode::overwrite, context);
+  linear_backward_weight<T>(rows<const T>(d_delta), rows<const T>(a.x_dbl).columns(0, dt_rank_),
+                            gradient("dt_proj.weight"), context);
+  linear_backward_input<T>(rows<const T>(d_x_dbl), x_proj_, rows(d_u), GradientMode::accumulate, context);
+  linear_backward_weight<T>(rows<const T>(d_x_dbl), rows<const T>(a.u), gradient("x_proj.weight"), context);
+
+  const CausalConvInput<T> conv_input{.x = a.xz.columns(0, d_inner_),
+                                      .weight = conv_weight_,
+                                      .bias = conv_bias_,
+                                      .state = conv_state(a.state),
+                                      .valid = valid};
+  const CausalConvGradient<T> conv{.d_out = d_u,
+                                   .d_x = d_xz.columns(0, d_inner_),
+                                   .d_weight = gradient("conv1d.weight"),
+                                   .d_bias = gradient_flat("conv1d.bias"),
+                                   .d_state = conv_state(d_state)};
+  causal_conv_backward<T>(conv_input, conv, context);
+
+  linear_backward_input<T>(rows<const T>(d_xz), in_proj_, rows(d_x), GradientMode::overwrite, context);
+  linear_backward_weight<T>(rows<const T>(d_xz), rows(x), gradient("in_proj.weight"), context);
+}
+
+template class Mamba1<float>;
+template class Mamba1<bfloat16>;
+
+}  // namespace longstrand

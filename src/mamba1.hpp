@@ -1,0 +1,61 @@
+// The Mamba-1 mixer (Gu & Dao 2023; tensors as in state-spaces/mamba, modules/mamba_simple.py):
+//
+//   x, z  = in_proj(input)
+//   u     = silu(conv1d(x))
+//   r,B,C = x_proj(u);   delta = dt_proj(r)
+//   y     = selective_scan(u, delta, A, B, C, D) silu(z);   output = out_proj(y)
+//
+// Recurrent state per lane: the convolution's last d_conv - 1 inputs, then the scan's state, [d_state,
+// d_inner].
+#pragma once
+
+#include <memory>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "kernels/linear.hpp"
+#include "kernels/selective_scan.hpp"
+#include "src/mixer.hpp"
+
+namespace longstrand {
+
+std::vector<ParameterSpec> declare_mamba1(const ModelConfig& config, const std::string& prefix);
+void initialise_mamba1(const ModelConfig& config, const std::string& prefix, const ParameterStore& weights,
+                       std::mt19937_64& random);
+
+template <class T>
+class Mamba1 final : public Mixer<T> {
+ public:
+  using typename Mixer<T>::Saved;
+
+  Mamba1(const ModelConfig& config, std::string prefix, const ParameterStore& weights);
+
+  std::int64_t state_floats() const override { return (d_conv_ - 1 + d_state_) * d_inner_; }
+  std::int64_t saved_bytes_per_token() const override;
+  void prepare(bool for_backward, Context& context) override;
+  std::unique_ptr<Saved> forward(View<const T, 3> x, View<float, 2> state, View<const std::int64_t, 1> valid,
+                                 View<T, 3> y, Arena* keep, Context& context) const override;
+  void backward(View<const T, 3> x, const Saved& saved, View<const T, 3> d_y,
+                View<const std::int64_t, 1> valid, View<float, 2> d_state, View<T, 3> d_x,
+                const ParameterStore& gradients, Context& context) const override;
+
+ private:
+  struct Activations;
+  Activations take_activations(std::int64_t lanes, std::int64_t tokens, bool for_backward,
+                               Arena& arena) const;
+  View<float, 3> conv_state(View<float, 2> state) const;  // [B, d_conv - 1, d_inner]
+  View<float, 3> scan_state(View<float, 2> state) const;  // [B, d_state, d_inner]
+  SelectiveScanInput<T> scan_input(const Activations& a, View<const float, 3> state,
+                                   View<const std::int64_t, 1> valid) const;
+
+  std::int64_t d_inner_, d_state_, d_conv_, dt_rank_;
+  std::string prefix_;
+  View<const float, 2> in_proj_weight_, conv_weight_, x_proj_weight_, dt_proj_weight_, a_log_,
+      out_proj_weight_;
+  View<const float, 1> conv_bias_, dt_proj_bias_, d_;
+  PackedLinear<T> in_proj_, x_proj_, dt_proj_, out_proj_;
+  Array<float, 2> decay_;  // [d_state, d_inner]
+};
+
+}  // namespace longstrand

@@ -1,0 +1,38 @@
+#include "src/mixer.hpp"
+
+#include <array>
+#include <stdexcept>
+
+#include "src/mamba1.hpp"
+
+namespace longstrand {
+namespace {
+
+template <class M, class T>
+std::unique_ptr<Mixer<T>> make(const ModelConfig& config, const std::string& prefix,
+                               const ParameterStore& weights) {
+  return std::make_unique<M>(config, prefix, weights);
+}
+
+const std::array kMixers = {
+    MixerEntry{.name = "Mamba1",
+               .sweep = Sweep::chunk_major,
+               .declare = declare_mamba1,
+               .initialise = initialise_mamba1,
+               .make_fp32 = make<Mamba1<float>, float>,
+               .make_bf16 = make<Mamba1<bfloat16>, bfloat16>},
+};
+
+}  // namespace
+
+const MixerEntry& find_mixer(const std::string& name) {
+  std::string known;
+  for (const MixerEntry& entry : kMixers) {
+    if (entry.name == name) return entry;
+    known += (known.empty() ? "" : ", ") + entry.name;
+  }
+  throw std::runtime_error("sequence layer \"" + name +
+                           "\" is not supported by this version; supported: " + known);
+}
+
+}  // namespace longstrand

@@ -1,0 +1,84 @@
+// The sequence layer of a block: what the table below names, declares its parameters and takes part in a
+// sweep.
+//
+// To add one: a class derived from Mixer<T>, and a row in mixer.cpp.
+#pragma once
+
+#include <memory>
+#include <random>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "kernels/context.hpp"
+#include "kernels/view.hpp"
+#include "src/config.hpp"
+#include "src/parameters.hpp"
+
+namespace longstrand {
+
+/// The order in which chunks (along the record) and layers are visited.
+enum class Sweep : std::uint8_t {
+  chunk_major,  // for each chunk, all layers: state runs left to right only; memory does not grow with the
+                // record
+  layer_major,  // for each layer, all chunks, in both directions: keeps the layer's input of the whole record
+};
+
+template <class T>
+class Mixer {
+ public:
+  /// What forward keeps of one chunk for backward. Its views lie in the arena given to forward.
+  struct Saved {
+    virtual ~Saved() = default;
+  };
+
+  virtual ~Mixer() = default;
+
+  /// Floats of recurrent state per lane.
+  virtual std::int64_t state_floats() const = 0;
+  /// About what forward keeps of a token for backward.
+  virtual std::int64_t saved_bytes_per_token() const = 0;
+  /// Brings weights into the form that the operations take; again after every change of the weights.
+  virtual void prepare(bool for_backward, Context& context) = 0;
+
+  /// x [B, T, D] -> y [B, T, D]; state [B, state_floats] goes from before the chunk to after it; valid [B].
+  /// With `keep`, returns what backward needs, stored there; without, nullptr.
+  virtual std::unique_ptr<Saved> forward(View<const T, 3> x, View<float, 2> state,
+                                         View<const std::int64_t, 1> valid, View<T, 3> y, Arena* keep,
+                                         Context& context) const = 0;
+
+  /// d_y [B, T, D] -> d_x [B, T, D], overwritten; d_state [B, state_floats] goes from the gradient of the
+  /// state after the chunk to that of the state before it; parameter gradients are added to `gradients`.
+  virtual void backward(View<const T, 3> x, const Saved& saved, View<const T, 3> d_y,
+                        View<const std::int64_t, 1> valid, View<float, 2> d_state, View<T, 3> d_x,
+                        const ParameterStore& gradients, Context& context) const = 0;
+};
+
+/// A mixer by name. `prefix` is the layer's, as "backbone.layers.0.mixer.".
+struct MixerEntry {
+  std::string name;  // as in config.json's ssm_cfg.layer
+  Sweep sweep;
+  std::vector<ParameterSpec> (*declare)(const ModelConfig& config, const std::string& prefix);
+  void (*initialise)(const ModelConfig& config, const std::string& prefix, const ParameterStore& weights,
+                     std::mt19937_64& random);
+  std::unique_ptr<Mixer<float>> (*make_fp32)(const ModelConfig& config, const std::string& prefix,
+                                             const ParameterStore& weights);
+  std::unique_ptr<Mixer<bfloat16>> (*make_bf16)(const ModelConfig& config, const std::string& prefix,
+                                                const ParameterStore& weights);
+};
+
+/// Throws std::runtime_error that lists the known names.
+const MixerEntry& find_mixer(const std::string& name);
+
+template <class T>
+std::unique_ptr<Mixer<T>> make_mixer(const ModelConfig& config, const std::string& prefix,
+                                     const ParameterStore& weights) {
+  const MixerEntry& entry = find_mixer(config.mixer);
+  if constexpr (std::is_same_v<T, float>) {
+    return entry.make_fp32(config, prefix, weights);
+  } else {
+    return entry.make_bf16(config, prefix, weights);
+  }
+}
+
+}  // namespace longstrand

@@ -1,0 +1,232 @@
+#include "src/model.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <stdexcept>
+
+#include "kernels/check.hpp"
+#include "src/mixer.hpp"
+#include "src/random.hpp"
+#include "src/safetensors.hpp"
+
+namespace longstrand {
+namespace {
+
+using nlohmann::json;
+namespace fs = std::filesystem;
+
+std::vector<ParameterSpec> declare_parameters(const ModelConfig& config,
+                                              const std::optional<ClassifierSpec>& classifier) {
+  std::vector<ParameterSpec> specs;
+  const std::vector<std::int64_t> table_shape = {config.padded_vocab(), config.d_model};
+  specs.push_back({.name = kEmbeddingWeight, .shape = table_shape, .decay = true});
+  for (std::int64_t i = 0; i < config.n_layer; ++i) {
+    const std::string prefix = layer_prefix(i);
+    specs.push_back({.name = prefix + "norm.weight", .shape = {config.d_model}});
+    for (ParameterSpec& spec : find_mixer(config.mixer).declare(config, prefix + "mixer.")) {
+      specs.push_back(std::move(spec));
+    }
+  }
+  specs.push_back({.name = kFinalNormWeight, .shape = {config.d_model}});
+  if (!config.tie_embeddings) specs.push_back({.name = kLmHeadWeight, .shape = table_shape, .decay = true});
+  if (classifier) {
+    const auto classes = static_cast<std::int64_t>(classifier->labels.size());
+    specs.push_back({.name = kHeadWeight, .shape = {classes, config.d_model}, .decay = true});
+    specs.push_back({.name = kHeadBias, .shape = {classes}});
+  }
+  return specs;
+}
+
+bool is_head(const std::string& name) { return name == kHeadWeight || name == kHeadBias; }
+
+std::string name_in_layout(const std::string& name, CheckpointLayout layout) {
+  if (layout == CheckpointLayout::hugging_face && name == kEmbeddingWeight)
+    return "backbone.embeddings.weight";
+  return name;
+}
+
+json read_json(const fs::path& path) {
+  std::ifstream file(path);
+  if (!file) throw std::runtime_error(path.string() + ": cannot open: " + std::strerror(errno));
+  json object = json::parse(file, nullptr, false);
+  if (object.is_discarded()) throw std::runtime_error(path.string() + ": not valid JSON");
+  return object;
+}
+
+void write_json(const fs::path& path, const json& object) {
+  const std::string text = object.dump(2) + "\n";
+  const std::span<const char> part(text);
+  write_file_atomically(path, {&part, 1});
+}
+
+/// The error that tells the way out to those who have only the pickled file that the original code writes.
+[[noreturn]] void refuse_pickle(const fs::path& folder) {
+  throw std::runtime_error(
+      folder.string() +
+      ": holds pytorch_model.bin but no model.safetensors; convert it once with: python -c \"import torch, "
+      "safetensors.torch as s; s.save_file({k: v.clone() for k, v in "
+      "torch.load('pytorch_model.bin').items()}, "
+      "'model.safetensors')\"");
+}
+
+std::optional<ClassifierSpec> read_classifier(const fs::path& path) {
+  if (!fs::exists(path)) return std::nullopt;
+  const json object = read_json(path);
+  if (!object.contains("classifier")) return std::nullopt;
+  try {
+    const json& entry = object.at("classifier");
+    ClassifierSpec spec;
+    spec.labels = entry.at("labels").get<std::vector<std::string>>();
+    spec.pooling = entry.at("pooling").get<std::string>();
+    spec.window_bases = entry.at("window_bases").get<std::int64_t>();
+    spec.stride_bases = entry.at("stride_bases").get<std::int64_t>();
+    if (spec.labels.empty()) throw std::runtime_error("no labels");
+    if (spec.pooling != "mean" && spec.pooling != "last")
+      throw std::runtime_error("pooling is neither mean nor last");
+    return spec;
+  } catch (const std::exception& error) {
+    throw std::runtime_error(path.string() + ": classifier: " + error.what());
+  }
+}
+
+json describe_additions(const std::optional<ClassifierSpec>& classifier) {
+  json object = {
+      {"format", 1},
+      {"alphabet",
+       {{"tokens",
+         {"[CLS]", "[SEP]", "[BOS]", "[MASK]", "[PAD]", "[RESERVED]", "[UNK]", "A", "C", "G", "T", "N"}},
+        {"case", "folded"}}}};
+  if (classifier) {
+    object["classifier"] = {{"labels", classifier->labels},
+                            {"pooling", classifier->pooling},
+                            {"window_bases", classifier->window_bases},
+                            {"stride_bases", classifier->stride_bases}};
+  }
+  return object;
+}
+
+}  // namespace
+
+std::string layer_prefix(std::int64_t index) { return "backbone.layers." + std::to_string(index) + "."; }
+
+Model::Model(ModelConfig config, std::uint64_t seed)
+    : config_(std::move(config)), parameters_(declare_parameters(config_, std::nullopt)) {
+  std::mt19937_64 random(seed);
+  const auto fill_normal = [&](const char* name) {
+    const View<float, 1> values = parameters_.flat(name);
+    std::generate_n(values.data, values.size(), [&] { return static_cast<float>(0.02 * normal(random)); });
+  };
+  const auto fill_ones = [&](const std::string& name) {
+    const View<float, 1> values = parameters_.flat(name);
+    std::fill_n(values.data, values.size(), 1.0F);
+  };
+  fill_normal(kEmbeddingWeight);
+  for (std::int64_t i = 0; i < config_.n_layer; ++i) {
+    fill_ones(layer_prefix(i) + "norm.weight");
+    find_mixer(config_.mixer).initialise(config_, layer_prefix(i) + "mixer.", parameters_, random);
+  }
+  fill_ones(kFinalNormWeight);
+  if (!config_.tie_embeddings) fill_normal(kLmHeadWeight);
+}
+
+Model Model::load(const fs::path& folder) {
+  const fs::path config_path = folder / "config.json";
+  const fs::path weights_path = folder / "model.safetensors";
+  if (!fs::exists(config_path)) {
+    throw std::runtime_error(folder.string() + ": not a model folder: it has no config.json");
+  }
+  if (!fs::exists(weights_path) && fs::exists(folder / "pytorch_model.bin")) refuse_pickle(folder);
+  Model model;
+  CheckpointLayout layout{};
+  try {
+    model.config_ = parse_config(read_json(config_path), &layout);
+    find_mixer(model.config_.mixer);
+  } catch (const std::runtime_error& error) {
+    throw std::runtime_error(config_path.string() + ": " + error.what());
+  }
+  model.classifier_ = read_classifier(folder / "longstrand.json");
+  SafetensorsReader weights(weights_path);
+  // A file may hold the padded vocabulary or, written by others, config's size as it is.
+  const std::string embedding_name = name_in_layout(kEmbeddingWeight, layout);
+  if (const auto found = weights.tensors().find(embedding_name);
+      found != weights.tensors().end() && found->second.shape.size() == 2 &&
+      found->second.shape[0] == model.config_.vocab_size) {
+    model.config_.pad_vocab_size_multiple = 1;
+  }
+  model.parameters_ = ParameterStore(declare_parameters(model.config_, model.classifier_));
+  std::optional<SafetensorsReader> head;
+  if (model.classifier_) head.emplace(folder / "head.safetensors");
+  for (const ParameterSpec& spec : model.parameters_.specs()) {
+    SafetensorsReader& file = is_head(spec.name) ? *head : weights;
+    const View<float, 1> values = model.parameters_.flat(spec.name);
+    file.read(name_in_layout(spec.name, layout), spec.shape,
+              {values.data, static_cast<std::size_t>(values.size())});
+  }
+  return model;
+}
+
+void Model::save(const fs::path& folder, CheckpointLayout layout) const {
+  std::error_code error;
+  fs::create_directories(folder, error);
+  if (error) throw std::runtime_error(folder.string() + ": cannot create: " + error.message());
+  std::vector<NamedTensor> backbone, head;
+  const auto tensor = [&](const ParameterSpec& spec, const std::string& name) {
+    const View<float, 1> values = parameters_.flat(spec.name);
+    return NamedTensor{name, spec.shape, {values.data, static_cast<std::size_t>(values.size())}};
+  };
+  for (const ParameterSpec& spec : parameters_.specs()) {
+    (is_head(spec.name) ? head : backbone).push_back(tensor(spec, name_in_layout(spec.name, layout)));
+  }
+  // Tied weights are written twice: the original code's strict load_state_dict asks for both names.
+  if (config_.tie_embeddings) backbone.push_back(tensor(parameters_.spec(kEmbeddingWeight), kLmHeadWeight));
+  write_safetensors(folder / "model.safetensors", backbone);
+  if (!head.empty()) write_safetensors(folder / "head.safetensors", head);
+  write_json(folder / "longstrand.json", describe_additions(classifier_));
+  write_json(folder / "config.json", to_json(config_, layout));
+}
+
+void Model::set_classifier(ClassifierSpec classifier, std::uint64_t seed) {
+  classifier_ = std::move(classifier);
+  ParameterStore extended(declare_parameters(config_, classifier_));
+  for (const ParameterSpec& spec : parameters_.specs()) {
+    if (is_head(spec.name)) continue;
+    std::copy_n(parameters_.flat(spec.name).data, spec.size(), extended.flat(spec.name).data);
+  }
+  parameters_ = std::move(extended);
+  std::mt19937_64 random(seed);
+  const double bound = 1.0 / std::sqrt(static_cast<double>(config_.d_model));
+  const View<float, 1> weight = parameters_.flat(kHeadWeight);
+  std::generate_n(weight.data, weight.size(),
+                  [&] { return static_cast<float>(uniform(random, -bound, bound)); });
+}
+
+std::int64_t Model::parameter_count() const {
+  std::int64_t count = 0;
+  for (const ParameterSpec& spec : parameters_.specs()) count += spec.size();
+  return count;
+}
+
+std::string Model::fingerprint() const {
+  std::uint64_t hash = 0xcbf29ce484222325U;  // FNV-1a
+  const auto add = [&hash](const void* data, std::size_t size_bytes) {
+    const auto* bytes = static_cast<const unsigned char*>(data);
+    for (std::size_t i = 0; i < size_bytes; ++i) hash = (hash ^ bytes[i]) * 0x100000001b3U;
+  };
+  const std::string config_text = to_json(config_, CheckpointLayout::state_spaces).dump();
+  add(config_text.data(), config_text.size());
+  for (const ParameterSpec& spec : parameters_.specs()) {
+    add(spec.name.data(), spec.name.size());
+    add(parameters_.flat(spec.name).data, static_cast<std::size_t>(spec.size()) * sizeof(float));
+  }
+  std::ostringstream text;
+  text << std::hex;
+  text.width(16);
+  text.fill('0');
+  text << hash;
+  return text.str();
+}
+
+}  // namespace longstrand

@@ -1,0 +1,55 @@
+#include "src/parameters.hpp"
+
+#include <algorithm>
+#include <stdexcept>
+
+namespace longstrand {
+
+std::int64_t ParameterSpec::size() const {
+  std::int64_t product = 1;
+  for (const std::int64_t extent : shape) product *= extent;
+  return product;
+}
+
+ParameterStore::ParameterStore(std::vector<ParameterSpec> specs, Device device) : specs_(std::move(specs)) {
+  // Every parameter begins at a cache line, so that vector loads from it are aligned.
+  constexpr std::int64_t kAlignment_floats = kAlignment_bytes / sizeof(float);
+  std::stable_partition(specs_.begin(), specs_.end(), [](const ParameterSpec& spec) { return spec.decay; });
+  for (std::size_t i = 0; i < specs_.size(); ++i) {
+    ParameterSpec& spec = specs_[i];
+    if (!index_.emplace(spec.name, i).second) throw std::logic_error("two parameters named " + spec.name);
+    spec.offset = size_;
+    size_ += (spec.size() + kAlignment_floats - 1) / kAlignment_floats * kAlignment_floats;
+    if (spec.decay) decayed_size_ = size_;
+  }
+  arena_ = Buffer(static_cast<std::size_t>(size_) * sizeof(float), device);
+}
+
+const ParameterSpec& ParameterStore::spec(const std::string& name) const {
+  const auto found = index_.find(name);
+  if (found == index_.end()) throw std::out_of_range("no parameter named " + name);
+  return specs_[found->second];
+}
+
+View<float, 1> ParameterStore::flat(const std::string& name) const {
+  const ParameterSpec& found = spec(name);
+  return {all().data + found.offset, {found.size()}, arena_.device()};
+}
+
+View<float, 2> ParameterStore::matrix(const std::string& name) const {
+  const ParameterSpec& found = spec(name);
+  return {
+      all().data + found.offset, {found.shape.front(), found.size() / found.shape.front()}, arena_.device()};
+}
+
+View<float, 1> ParameterStore::all() const {
+  return {reinterpret_cast<float*>(arena_.data()), {size_}, arena_.device()};
+}
+
+View<float, 1> ParameterStore::decayed() const { return all().slice(0, decayed_size_); }
+
+View<float, 1> ParameterStore::not_decayed() const {
+  return all().slice(decayed_size_, size_ - decayed_size_);
+}
+
+}  // namespace longstrand

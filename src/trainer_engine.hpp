@@ -1,0 +1,34 @@
+// How a Trainer computes gradients inside: one engine a sweep and element type.
+#pragma once
+
+#include <memory>
+
+#include "src/trainer.hpp"
+
+namespace longstrand {
+
+/// Sums over the targets of a batch.
+struct BatchTotals {
+  double loss = 0;
+  std::int64_t targets = 0;
+  std::int64_t correct = 0;  // the most probable class was the target
+};
+
+class Trainer::Engine {
+ public:
+  virtual ~Engine() = default;
+  /// Adds the gradients of the summed loss to `gradients`.
+  virtual BatchTotals accumulate(std::span<const TrainingSequence> batch,
+                                 const ParameterStore& gradients) = 0;
+  virtual BatchTotals evaluate(std::span<const TrainingSequence> batch) = 0;
+  virtual void weights_changed() = 0;
+  virtual Context& context() = 0;
+  virtual std::size_t peak_bytes() const = 0;
+};
+
+/// For mixers of Sweep::chunk_major.
+std::unique_ptr<Trainer::Engine> make_chunk_major_trainer(const Model& model,
+                                                          const ExecutionOptions& execution,
+                                                          const TrainerOptions& options);
+
+}  // namespace longstrand
