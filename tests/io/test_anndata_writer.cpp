@@ -1,8 +1,6 @@
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <signal.h>
-#include <sys/resource.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cstdlib>
@@ -13,6 +11,7 @@
 #include "io/anndata_writer.hpp"
 #include "io/embedding_rows.hpp"
 #include "io/file_descriptor.hpp"
+#include "support/child_process.hpp"
 #include "support/temporary_directory.hpp"
 
 namespace longstrand::io {
@@ -22,6 +21,10 @@ namespace fs = std::filesystem;
 using test::append_until;
 using test::content_of;
 using test::embedding_settings;
+using test::error_of;
+using test::fork_child;
+using test::limit_file_size;
+using test::wait_for;
 using Start = AnnDataWriter::Start;
 
 void write_whole(const std::string& path, RowKind kind, std::int64_t n_obs, std::int64_t n_var,
@@ -29,16 +32,6 @@ void write_whole(const std::string& path, RowKind kind, std::int64_t n_obs, std:
   AnnDataWriter writer(path, embedding_settings(kind, n_var), Start::kFresh);
   append_until(writer, kind, n_obs, n_var, batch);
   writer.finish();
-}
-
-// The message of the exception that the call throws; empty if it throws none.
-std::string error_of(const std::function<void()>& call) {
-  try {
-    call();
-  } catch (const std::runtime_error& error) {
-    return error.what();
-  }
-  return "";
 }
 
 int run_python_check(const std::string& path, const char* kind, std::int64_t n_obs, std::int64_t n_var) {
@@ -221,22 +214,6 @@ TEST(AnnDataWriter, NamesAreUniqueAndUtf8) {
   EXPECT_EQ(status, 0) << content_of(directory / "log");
 }
 
-// Runs the body in a child process, which exits with what the body returns.
-pid_t fork_child(const std::function<int()>& body) {
-  const pid_t child = ::fork();
-  if (child == 0) {
-    ::_exit(body());
-  }
-  return child;
-}
-
-int wait_for(pid_t child, rusage* usage = nullptr) {
-  int status = 0;
-  rusage ignored{};
-  ::wait4(child, &status, 0, usage != nullptr ? usage : &ignored);
-  return status;
-}
-
 TEST(AnnDataWriter, KilledAtAnyMomentAndResumedGivesTheSameFile) {
   const test::TemporaryDirectory directory;
   const std::uint32_t seed = std::random_device{}();
@@ -275,9 +252,7 @@ TEST(AnnDataWriter, AFullDiskIsAnErrorAndCostsNoCompleteRow) {
   const auto path = directory / "out.h5ad";
   const auto settings = embedding_settings(RowKind::kPooled, 256);
   const pid_t child = fork_child([&] {
-    ::signal(SIGXFSZ, SIG_IGN);
-    const rlimit limit{400 * 1024, 400 * 1024};
-    ::setrlimit(RLIMIT_FSIZE, &limit);
+    limit_file_size(400 * 1024);
     AnnDataWriter writer(path, settings, Start::kFresh);
     const auto message = error_of([&] { append_until(writer, RowKind::kPooled, 1000, 256, 10); });
     const bool clear = message.find("File too large") != std::string::npos &&
@@ -300,11 +275,9 @@ TEST(AnnDataWriter, AFullDiskInFinishKeepsTheRows) {
   const auto path = directory / "out.h5ad";
   const auto settings = embedding_settings(RowKind::kPooled, 4);
   const pid_t child = fork_child([&] {
-    ::signal(SIGXFSZ, SIG_IGN);
     AnnDataWriter writer(path, settings, Start::kFresh);
     append_until(writer, RowKind::kPooled, 5000, 4, 100);
-    const rlimit limit{400 * 1024, 400 * 1024};
-    ::setrlimit(RLIMIT_FSIZE, &limit);
+    limit_file_size(400 * 1024);
     const auto message = error_of([&] { writer.finish(); });
     return message.find("File too large") != std::string::npos ? 0 : 1;
   });
