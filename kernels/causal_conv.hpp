@@ -11,6 +11,10 @@
 
 namespace longstrand {
 
+/// The numbers K of taps that can be computed; another one throws std::logic_error.
+inline constexpr int kFewestConvTaps = 2;
+inline constexpr int kMostConvTaps = 8;
+
 template <class T>
 struct CausalConvInput {
   View<const T, 3> x;                 // [B, T, D]

@@ -8,10 +8,8 @@
 #define LONGSTRAND_KERNELS_SELECTIVE_SCAN_CPU_INL_HPP_
 #endif
 
-#include <algorithm>
-
+#include "kernels/channel_group-inl.hpp"
 #include "kernels/selective_scan.hpp"
-#include "kernels/simd_math-inl.hpp"
 
 HWY_BEFORE_NAMESPACE();
 namespace longstrand::HWY_NAMESPACE {
@@ -20,15 +18,6 @@ namespace longstrand::HWY_NAMESPACE {
 struct Segment {
   std::int64_t lane, begin, tokens;
 };
-
-/// Channels [channel, channel + count), count <= kLanes. Lanes of a vector past them are computed as zeros.
-struct Group {
-  std::int64_t channel, count;
-};
-
-inline Group group_at(std::int64_t channel, std::int64_t channels) {
-  return {channel, std::min(kLanes, channels - channel)};
-}
 
 /// The matrix at the given outer indices.
 template <class T, int Rank, class... Index>
@@ -47,12 +36,6 @@ void widen_rows(const View<const T, 3>& from, const Segment& segment, float* to)
       store(load(row + n, states - n), to + n, states - n);
     }
   }
-}
-
-/// Writes zeros to the rows at and past `begin`: the padding of a lane.
-template <class T>
-void clear_rows(const View<T, 3>& x, std::int64_t lane, std::int64_t begin) {
-  for (std::int64_t t = begin; t < x.shape[1]; ++t) std::fill_n(x.at(lane, t), x.shape[2], T{});
 }
 
 }  // namespace longstrand::HWY_NAMESPACE
