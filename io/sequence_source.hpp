@@ -56,7 +56,7 @@ inline constexpr std::uint16_t kFlagQcFail = 0x200;
 inline constexpr std::uint16_t kFlagSupplementary = 0x800;
 
 struct SourceOptions {
-  std::string reference;  // FASTA with .fai, for CRAM; the only place where a reference is looked for
+  std::string reference{};  // FASTA with .fai, for CRAM; the only place where a reference is looked for
 
   // SAM flags: a read is delivered if it has all of require_flags and none of exclude_flags.
   std::uint16_t require_flags = 0;
@@ -65,8 +65,8 @@ struct SourceOptions {
   // Empty: the whole file. Otherwise what region.hpp reads, both together; needs an index (.fai and, for
   // bgzf, .gzi; .bai, .csi or .crai). FASTA gives one record a region, in the order asked; alignments give
   // every overlapping read once, in file order.
-  std::vector<std::string> regions;  // chr:start-end, 1-based inclusive
-  std::string regions_file;          // BED, or tabs 1-based inclusive
+  std::vector<std::string> regions{};  // chr:start-end, 1-based inclusive
+  std::string regions_file{};          // BED, or tabs 1-based inclusive
 
   int decompression_threads = 0;  // besides the caller's; for bgzf, BAM and CRAM
 };
