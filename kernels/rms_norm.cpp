@@ -1,0 +1,41 @@
+#include "kernels/rms_norm.hpp"
+
+#include "kernels/check.hpp"
+#include "kernels/rms_norm_cpu.hpp"
+
+namespace longstrand {
+
+template <class T>
+void rms_norm_forward(View<float, 2> residual, View<const T, 2> hidden, View<const float, 1> weight,
+                      float epsilon, View<T, 2> out, Context&) {
+  const auto [rows, channels] = residual.shape;
+  require_shape("rms_norm_forward: residual", residual, {rows, channels});
+  require_shape("rms_norm_forward: hidden", hidden, {rows, channels}, true);
+  require_shape("rms_norm_forward: weight", weight, {channels});
+  require_shape("rms_norm_forward: out", out, {rows, channels});
+  cpu::rms_norm_forward(residual, hidden, weight, epsilon, out);
+}
+
+template <class T>
+void rms_norm_backward(View<const float, 2> residual, View<const float, 1> weight, float epsilon,
+                       const RmsNormGradient<T>& gradient, Context&) {
+  const auto [rows, channels] = residual.shape;
+  require_shape("rms_norm_backward: residual", residual, {rows, channels});
+  require_shape("rms_norm_backward: weight", weight, {channels});
+  require_shape("rms_norm_backward: d_out", gradient.d_out, {rows, channels});
+  require_shape("rms_norm_backward: d_residual", gradient.d_residual, {rows, channels});
+  require_shape("rms_norm_backward: d_hidden", gradient.d_hidden, {rows, channels});
+  require_shape("rms_norm_backward: d_weight", gradient.d_weight, {channels});
+  cpu::rms_norm_backward(residual, weight, epsilon, gradient);
+}
+
+template void rms_norm_forward(View<float, 2>, View<const float, 2>, View<const float, 1>, float,
+                               View<float, 2>, Context&);
+template void rms_norm_forward(View<float, 2>, View<const bfloat16, 2>, View<const float, 1>, float,
+                               View<bfloat16, 2>, Context&);
+template void rms_norm_backward(View<const float, 2>, View<const float, 1>, float,
+                                const RmsNormGradient<float>&, Context&);
+template void rms_norm_backward(View<const float, 2>, View<const float, 1>, float,
+                                const RmsNormGradient<bfloat16>&, Context&);
+
+}  // namespace longstrand
