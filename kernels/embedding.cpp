@@ -1,0 +1,37 @@
+#include "kernels/embedding.hpp"
+
+#include "kernels/check.hpp"
+#include "kernels/embedding_cpu.hpp"
+
+namespace longstrand {
+namespace {
+
+void require_tokens(const char* operation, View<const std::uint8_t, 2> tokens, std::int64_t vocabulary) {
+  for (std::int64_t lane = 0; lane < tokens.shape[0]; ++lane) {
+    for (std::int64_t t = 0; t < tokens.shape[1]; ++t) {
+      if (*tokens.at(lane, t) < vocabulary) continue;
+      throw std::logic_error(concat(operation, ": token ", int{*tokens.at(lane, t)}, " at [", lane, ", ", t,
+                                    "] is not below the vocabulary's ", vocabulary));
+    }
+  }
+}
+
+}  // namespace
+
+void embedding_forward(View<const std::uint8_t, 2> tokens, View<const float, 2> weight, View<float, 3> out,
+                       Context&) {
+  const auto [lanes, length] = tokens.shape;
+  require_shape("embedding_forward: out", out, {lanes, length, weight.shape[1]});
+  require_tokens("embedding_forward", tokens, weight.shape[0]);
+  cpu::embedding_forward(tokens, weight, out);
+}
+
+void embedding_backward(View<const std::uint8_t, 2> tokens, View<const float, 3> d_out,
+                        View<float, 2> d_weight, Context&) {
+  const auto [lanes, length] = tokens.shape;
+  require_shape("embedding_backward: d_out", d_out, {lanes, length, d_weight.shape[1]});
+  require_tokens("embedding_backward", tokens, d_weight.shape[0]);
+  cpu::embedding_backward(tokens, d_out, d_weight);
+}
+
+}  // namespace longstrand
