@@ -1,0 +1,45 @@
+#include "kernels/cross_entropy.hpp"
+
+#include "kernels/check.hpp"
+#include "kernels/cross_entropy_cpu.hpp"
+
+namespace longstrand {
+namespace {
+
+void check_input(const CrossEntropyInput& input) {
+  const auto [rows, classes] = input.logits.shape;
+  require_shape("cross entropy: logits", input.logits, {rows, classes});
+  require_shape("cross entropy: target", input.target, {rows});
+  require_shape("cross entropy: weight", input.weight, {rows}, true);
+  for (std::int64_t m = 0; m < rows; ++m) {
+    const std::int32_t target = input.target.data[m];
+    if (target == kNoTarget || (target >= 0 && target < classes)) continue;
+    throw std::logic_error(
+        concat("cross entropy: target ", target, " of row ", m, " is none of the ", classes, " classes"));
+  }
+}
+
+}  // namespace
+
+void cross_entropy_forward(const CrossEntropyInput& input, View<float, 1> loss, Context&) {
+  check_input(input);
+  require_shape("cross_entropy_forward: loss", loss, {input.logits.shape[0]});
+  cpu::cross_entropy_forward(input, loss);
+}
+
+template <class T>
+void cross_entropy_backward(const CrossEntropyInput& input, float scale, View<float, 1> loss,
+                            View<T, 2> d_logits, Context&) {
+  const auto [rows, classes] = input.logits.shape;
+  check_input(input);
+  require_shape("cross_entropy_backward: loss", loss, {rows});
+  require_shape("cross_entropy_backward: d_logits", d_logits, {rows, classes});
+  cpu::cross_entropy_backward(input, scale, loss, d_logits);
+}
+
+template void cross_entropy_backward(const CrossEntropyInput&, float, View<float, 1>, View<float, 2>,
+                                     Context&);
+template void cross_entropy_backward(const CrossEntropyInput&, float, View<float, 1>, View<bfloat16, 2>,
+                                     Context&);
+
+}  // namespace longstrand
