@@ -33,7 +33,7 @@ struct OptimizerOptions {
 
 struct TrainerOptions {
   Objective objective = Objective::next_token;
-  OptimizerOptions optimizer;
+  OptimizerOptions optimizer = {};
   bool freeze_backbone = false;         // classification: only the head learns
   bool all_tokens_are_targets = false;  // next_token: every token counts, as in the original code's loss
 };

@@ -30,6 +30,13 @@ inline constexpr Tolerance kChunkBackward{1e-4, "promised for every split into c
 inline constexpr Tolerance kDifferences{1e-6,
                                         "central differences in double, step 1e-5: 1e-10 / 1e-5 + step^2"};
 
+// Whole models against the official code's outputs.
+inline constexpr Tolerance kGoldenLogits{1e-4, "promised for float"};
+inline constexpr Tolerance kGoldenLogitsBFloat16{2e-2, "promised for bfloat16: a few dozen roundings of 2^-9"};
+inline constexpr Tolerance kGoldenGradients{1e-3, "promised; the official gradients are float sums themselves"};
+inline constexpr Tolerance kGoldenCurve{1e-3, "promised, per step, absolute"};
+inline constexpr Tolerance kGoldenWeights{1e-2, "AdamW turns a gradient near 0 of either sign into a full step"};
+
 }  // namespace tolerance
 
 /// The tolerance of an operation's result of element type T against the float64 reference.

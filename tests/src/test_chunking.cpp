@@ -1,0 +1,271 @@
+// Results do not depend on how a record is cut into chunks, on the number of threads, or on the lane it runs
+// in.
+#include <gtest/gtest.h>
+
+#include "model_support.hpp"
+#include "support/random.hpp"
+#include "support/tolerances.hpp"
+
+namespace longstrand::test {
+namespace {
+
+/// A small model whose weights are far enough from their start for state to matter over hundreds of tokens.
+Model small_model(std::uint64_t seed = 1) {
+  Model model({.d_model = 24, .n_layer = 3, .d_state = 16}, seed);
+  Random random(seed);
+  const View<float, 1> all = model.parameters().all();
+  for (std::int64_t i = 0; i < all.size(); ++i) all.data[i] += static_cast<float>(0.1 * random.normal());
+  return model;
+}
+
+Tokens random_dna(std::int64_t length, std::uint64_t stream) {
+  Random random(stream);
+  Tokens tokens(static_cast<std::size_t>(length));
+  for (std::uint8_t& token : tokens) token = static_cast<std::uint8_t>(random.integer(7, 11));
+  return tokens;
+}
+
+constexpr std::int64_t kLength = 1203;
+const std::vector<std::int64_t> kChunks = {1, 7, 64, 1000, kLength};
+
+struct ReadoutCase {
+  const char* name;
+  InferenceOptions options;
+};
+
+class ChunkedInference : public testing::TestWithParam<ReadoutCase> {};
+
+TEST_P(ChunkedInference, AnySplitEqualsOnePass) {
+  Model model = small_model();
+  model.set_classifier({.labels = {"a", "b", "c"}}, 5);
+  const std::vector<Tokens> records = {
+      random_dna(kLength, 2), random_dna(kLength / 3, 3), {}, random_dna(1, 4)};
+  const RunResult whole = run_lanes(model, records, kLength, {}, GetParam().options);
+  for (const std::int64_t chunk : kChunks) {
+    for (const int threads : {1, 3}) {
+      const RunResult split = run_lanes(model, records, chunk, {.threads = threads}, GetParam().options);
+      for (std::size_t r = 0; r < records.size(); ++r) {
+        EXPECT_LT(relative_error(split.values[r], whole.values[r]), tolerance::kChunkForward.relative)
+            << "record " << r << ", chunk " << chunk;
+        EXPECT_NEAR(split.log_likelihood[r], whole.log_likelihood[r],
+                    1e-5 * std::abs(whole.log_likelihood[r]));
+        EXPECT_EQ(split.scored_bases[r], whole.scored_bases[r]);
+      }
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Readouts, ChunkedInference,
+    testing::Values(ReadoutCase{"tokens", {.readout = Readout::tokens}},
+                    ReadoutCase{"logits", {.readout = Readout::tokens, .layer = InferenceOptions::kLogits}},
+                    ReadoutCase{"layer2", {.readout = Readout::tokens, .layer = 2}},
+                    ReadoutCase{"mean", {.readout = Readout::pooled}},
+                    ReadoutCase{"max", {.readout = Readout::pooled, .pooling = Pooling::max}},
+                    ReadoutCase{"last", {.readout = Readout::pooled, .pooling = Pooling::last}},
+                    ReadoutCase{"mean_of_logits",
+                                {.readout = Readout::pooled, .layer = InferenceOptions::kLogits}},
+                    ReadoutCase{"likelihood", {.readout = Readout::log_likelihood}},
+                    ReadoutCase{"classes", {.readout = Readout::probabilities}}),
+    [](const auto& instance) { return instance.param.name; });
+
+TEST(Inference, ARecordAloneEqualsItAmongOthers) {
+  const Model model = small_model();
+  const std::vector<Tokens> records = {random_dna(90, 1), random_dna(300, 2), random_dna(211, 3)};
+  const InferenceOptions options{.readout = Readout::tokens};
+  const RunResult together = run_lanes(model, records, 50, {}, options);
+  const RunResult permuted = run_lanes(model, {records[2], records[0], records[1]}, 50, {}, options);
+  for (std::size_t r = 0; r < records.size(); ++r) {
+    const RunResult alone = run_lanes(model, {records[r]}, 50, {}, options);
+    EXPECT_LT(relative_error(together.values[r], alone.values[0]), tolerance::kChunkForward.relative);
+    EXPECT_LT(relative_error(permuted.values[(r + 1) % 3], alone.values[0]),
+              tolerance::kChunkForward.relative);
+  }
+}
+
+/// A lane takes the next record when one has ended: nothing of the first may reach the second.
+TEST(Inference, TheNextRecordOfALaneStartsAfresh) {
+  const Model model = small_model();
+  const std::vector<Tokens> records = {random_dna(70, 1), random_dna(45, 2)};
+  const auto options = InferenceOptions{.readout = Readout::pooled};
+  Inference inference(model, {.threads = 2}, options);
+  std::vector<std::vector<float>> got;
+  std::size_t record = 0;
+  inference.run(
+      [&](TokenBatch& batch) {
+        if (record == records.size()) return false;
+        const std::int64_t length = std::ssize(records[record]);
+        batch = {.lanes = 1,
+                 .length = length,
+                 .tokens = records[record],
+                 .valid = {length},
+                 .starts = {1},
+                 .ends = {1},
+                 .tag = {}};
+        ++record;
+        return true;
+      },
+      [&](const ChunkResult& result) {
+        got.emplace_back(result.records.data, result.records.data + result.records.size());
+      });
+  ASSERT_EQ(got.size(), 2U);
+  EXPECT_EQ(got[1], run_lanes(model, {records[1]}, 45, {}, options).values[0]);
+}
+
+TEST(Inference, LogLikelihoodIsTheSumOverItsBases) {
+  const Model model = small_model();
+  Tokens record = random_dna(130, 9);
+  record[50] = 11;  // N: no target
+  record[0] = 7;
+  const RunResult scored = run_lanes(model, {record}, 33, {}, {.readout = Readout::log_likelihood});
+  const RunResult logits =
+      run_lanes(model, {record}, 33, {}, {.readout = Readout::tokens, .layer = InferenceOptions::kLogits});
+  double expected = 0;
+  std::int64_t bases = 0;
+  for (std::size_t t = 1; t < record.size(); ++t) {
+    if (record[t] == 11) continue;
+    const float* row = logits.values[0].data() + (t - 1) * 16;
+    double total = 0;
+    for (int v = 0; v < 16; ++v) total += std::exp(static_cast<double>(row[v]));
+    expected += row[record[t]] - std::log(total);
+    ++bases;
+  }
+  EXPECT_NEAR(scored.log_likelihood[0], expected, 1e-5 * std::abs(expected));
+  EXPECT_EQ(scored.scored_bases[0], bases);
+}
+
+struct TrainingCase {
+  const char* name;
+  Objective objective;
+  const char* pooling;
+};
+
+class ChunkedTraining : public testing::TestWithParam<TrainingCase> {
+ protected:
+  /// Gradients of one step over the records, and its loss.
+  std::pair<std::vector<float>, StepResult> gradients(const std::vector<Tokens>& records, std::int64_t chunk,
+                                                      int threads) const {
+    Model model = small_model();
+    if (GetParam().objective == Objective::classification) {
+      model.set_classifier({.labels = {"a", "b", "c"}, .pooling = GetParam().pooling}, 5);
+    }
+    std::vector<TrainingSequence> batch;
+    for (std::size_t r = 0; r < records.size(); ++r) {
+      batch.push_back(sequence_of(records[r], static_cast<std::int32_t>(r % 3)));
+    }
+    Trainer trainer(model, {.threads = threads, .chunk_tokens = chunk}, {.objective = GetParam().objective});
+    const StepResult step = trainer.step(batch, 1e-3);
+    const auto all = span_of(trainer.gradients().all());
+    return {{all.begin(), all.end()}, step};
+  }
+};
+
+TEST_P(ChunkedTraining, AnySplitEqualsOnePass) {
+  const std::vector<Tokens> records = {random_dna(kLength, 2), random_dna(kLength / 3, 3), random_dna(64, 4)};
+  const auto [whole, whole_step] = gradients(records, kLength, 1);
+  for (const std::int64_t chunk : kChunks) {
+    const auto [split, step] = gradients(records, chunk, 2);
+    EXPECT_LT(relative_error(split, whole), tolerance::kChunkBackward.relative) << "chunk " << chunk;
+    EXPECT_NEAR(step.loss, whole_step.loss, 1e-5 * whole_step.loss);
+    EXPECT_EQ(step.targets, whole_step.targets);
+  }
+}
+
+TEST_P(ChunkedTraining, TheNumberOfThreadsChangesNoBit) {
+  const std::vector<Tokens> records = {random_dna(500, 2), random_dna(40, 3), random_dna(1203, 4)};
+  const auto expected = gradients(records, 64, 1).first;
+  for (const int threads : {2, 5}) EXPECT_EQ(gradients(records, 64, threads).first, expected);
+}
+
+/// 20 001 chunks of one token: three levels of kept states.
+TEST_P(ChunkedTraining, ManyLevelsOfKeptStatesEqualOnePass) {
+  const std::vector<Tokens> records = {random_dna(20001, 6)};
+  const auto whole = gradients(records, 20001, 1).first;
+  EXPECT_LT(relative_error(gradients(records, 1, 2).first, whole), tolerance::kChunkBackward.relative);
+}
+
+INSTANTIATE_TEST_SUITE_P(Objectives, ChunkedTraining,
+                         testing::Values(TrainingCase{"next_token", Objective::next_token, ""},
+                                         TrainingCase{"class_of_mean", Objective::classification, "mean"},
+                                         TrainingCase{"class_of_last", Objective::classification, "last"}),
+                         [](const auto& instance) { return instance.param.name; });
+
+/// The loss falls along the gradient as fast as the gradient says: all parameters at once, through chunks.
+TEST_P(ChunkedTraining, GradientIsTheSlopeOfTheLoss) {
+  const std::vector<Tokens> records = {random_dna(300, 2), random_dna(100, 3)};
+  const auto [gradient, step] = gradients(records, 64, 2);
+  double squared_norm = 0;
+  for (const float g : gradient) squared_norm += static_cast<double>(g) * g;
+  const auto loss_at = [&](double distance) {
+    Model model = small_model();
+    if (GetParam().objective == Objective::classification) {
+      model.set_classifier({.labels = {"a", "b", "c"}, .pooling = GetParam().pooling}, 5);
+    }
+    const View<float, 1> all = model.parameters().all();
+    for (std::int64_t i = 0; i < all.size(); ++i) {
+      all.data[i] += static_cast<float>(distance * gradient[i] / std::sqrt(squared_norm));
+    }
+    std::vector<TrainingSequence> batch = {sequence_of(records[0], 0), sequence_of(records[1], 1)};
+    Trainer trainer(model, {}, {.objective = GetParam().objective});
+    return trainer.evaluate(batch).loss;
+  };
+  const double distance = 1e-2;
+  const double slope = (loss_at(distance) - loss_at(-distance)) / (2 * distance);
+  EXPECT_NEAR(slope, step.grad_norm, 0.01 * step.grad_norm);
+}
+
+TEST(Trainer, AFrozenBackboneStaysAndTheHeadLearns) {
+  Model model = small_model();
+  model.set_classifier({.labels = {"a", "b"}}, 5);
+  const Model before = [&] {
+    Model copy = small_model();
+    copy.set_classifier({.labels = {"a", "b"}}, 5);
+    return copy;
+  }();
+  const std::vector<Tokens> records = {random_dna(100, 1), random_dna(100, 2)};
+  const std::vector<TrainingSequence> batch = {sequence_of(records[0], 0), sequence_of(records[1], 1)};
+  Trainer trainer(model, {.threads = 2}, {.objective = Objective::classification, .freeze_backbone = true});
+  const double first = trainer.step(batch, 1e-2).loss;
+  double last = first;
+  for (int i = 0; i < 30; ++i) last = trainer.step(batch, 1e-2).loss;
+  EXPECT_LT(last, 0.8 * first);
+  for (const ParameterSpec& spec : model.parameters().specs()) {
+    const auto now = span_of(model.parameters().flat(spec.name));
+    const auto then = span_of(before.parameters().flat(spec.name));
+    const bool same = std::equal(now.begin(), now.end(), then.begin());
+    EXPECT_EQ(same, !spec.name.starts_with("classifier.")) << spec.name;
+  }
+}
+
+TEST(Trainer, ContinuesFromItsStateNumberForNumber) {
+  const std::vector<Tokens> records = {random_dna(200, 1)};
+  const auto batch = sequences_of(records);
+  Model straight = small_model();
+  Trainer trainer(straight, {}, {});
+  std::vector<double> losses;
+  for (int i = 0; i < 6; ++i) losses.push_back(trainer.step(batch, 1e-3).loss);
+
+  Model interrupted = small_model();
+  Trainer::State state;
+  {
+    Trainer first(interrupted, {}, {});
+    for (int i = 0; i < 3; ++i) first.step(batch, 1e-3);
+    state = first.state();
+  }
+  Trainer second(interrupted, {.threads = 2}, {});
+  second.set_state(state);
+  for (int i = 3; i < 6; ++i) EXPECT_EQ(second.step(batch, 1e-3).loss, losses[i]);
+}
+
+TEST(Trainer, ALossThatIsNotFiniteLeavesTheWeights) {
+  Model model = small_model();
+  const std::vector<Tokens> records = {random_dna(50, 1)};
+  model.parameters().flat(kFinalNormWeight).data[0] = std::numeric_limits<float>::infinity();
+  const std::string before = model.fingerprint();
+  Trainer trainer(model, {}, {});
+  EXPECT_THROW(trainer.step(sequences_of(records), 1e-3), std::runtime_error);
+  EXPECT_EQ(model.fingerprint(), before);
+}
+
+}  // namespace
+}  // namespace longstrand::test
