@@ -1,0 +1,153 @@
+#include <gtest/gtest.h>
+
+#include "kernels/cross_entropy.hpp"
+#include "tests/support/central_difference.hpp"
+#include "tests/support/each_target.hpp"
+#include "tests/support/guarded.hpp"
+#include "tests/support/random.hpp"
+#include "tests/support/reference_cross_entropy.hpp"
+#include "tests/support/tolerances.hpp"
+
+namespace longstrand {
+namespace {
+
+using reference::Doubles;
+
+constexpr float kScale = 0.25F;  // a power of two: the expected gradients are exact multiples
+
+struct Case {
+  std::int64_t rows, classes, gap;
+  double scale;  // of the logits
+  bool weighted;
+  const char* reason;
+};
+
+const std::vector<Case> kCases = {
+    {1, 1, 0, 1, false, "the smallest: a single class is certain"},
+    {64, 16, 0, 2, false, "a chunk's bases"},
+    {9, 16, 0, 2, true, "soft-masked bases weighted"},
+    {7, 6, 2, 2, false, "a classifier's classes, fewer than a vector"},
+    {5, 37, 3, 2, true, "a tail, gaps between the rows"},
+    {3, 300, 0, 5, false, "as many classes as there will be"},
+    {5, 16, 0, 1e4, false, "logits whose exponentials overflow"},
+    {5, 16, 0, 1e-3, false, "logits close to each other"},
+};
+
+struct Operands {
+  explicit Operands(const Case& c)
+      : random(static_cast<std::uint64_t>(c.rows * 1009 + c.classes)),
+        logits({c.rows, c.classes}, c.gap),
+        target({c.rows}),
+        weight({c.rows}),
+        loss({c.rows}),
+        weighted(c.weighted) {
+    logits.fill([&] { return random.normal(0, c.scale); });
+    std::int64_t row = 0;  // every third row has no target, but not the first
+    target.fill(
+        [&] { return static_cast<double>(++row % 3 == 0 ? kNoTarget : random.integer(0, c.classes - 1)); });
+    weight.fill([&] { return c.weighted ? random.uniform(0, 2) : 1.0; });
+  }
+  CrossEntropyInput input() {
+    return {logits, target, weighted ? View<const float, 1>(weight) : View<const float, 1>()};
+  }
+  reference::CrossEntropyOperands as_reference(const Case& c) const {
+    std::vector<std::int32_t> targets;
+    for (const double value : target.values()) targets.push_back(static_cast<std::int32_t>(value));
+    return {c.rows, c.classes, logits.values(), targets, weight.values()};
+  }
+
+  Random random;
+  Guarded<float, 2> logits;
+  Guarded<std::int32_t, 1> target;
+  Guarded<float, 1> weight;
+  Guarded<float, 1> loss;
+  bool weighted;
+  Context context;
+};
+
+template <class T>
+void check_backward(const Case& c) {
+  Operands op(c);
+  Guarded<T, 2> d_logits({c.rows, c.classes}, c.gap + 1);
+  cross_entropy_backward<T>(op.input(), kScale, op.loss, d_logits, op.context);
+  Doubles expected = reference::cross_entropy_backward(op.as_reference(c));
+  for (double& element : expected) element *= kScale;
+  expect_near("d_logits", d_logits.values(), expected, backward_tolerance<T>());
+  expect_near("loss", op.loss.values(), reference::cross_entropy(op.as_reference(c)), tolerance::kForward);
+}
+
+TEST(CrossEntropy, AgreesWithTheReference) {
+  on_each_target([] {
+    for (const Case& each : kCases) {
+      SCOPED_TRACE(each.reason);
+      Operands op(each);
+      cross_entropy_forward(op.input(), op.loss, op.context);
+      expect_near("loss", op.loss.values(), reference::cross_entropy(op.as_reference(each)),
+                  tolerance::kForward);
+      check_backward<float>(each);
+      check_backward<bfloat16>(each);
+    }
+  });
+}
+
+TEST(CrossEntropy, ReferenceBackwardIsTheSlopeOfItsForward) {
+  const Case c{4, 5, 0, 2, true, ""};
+  reference::CrossEntropyOperands op = Operands(c).as_reference(c);
+  const auto loss = [&] { return dot(reference::cross_entropy(op), Doubles(4, 1.0)); };
+  expect_near("d_logits", reference::cross_entropy_backward(op), central_difference(op.logits, loss),
+              tolerance::kDifferences);
+}
+
+/// A uniform guess costs log V, whatever the level of the logits.
+TEST(CrossEntropy, DependsOnDifferencesOfLogitsOnly) {
+  on_each_target([] {
+    for (const double level : {-1e30, -100.0, 0.0, 100.0, 1e30}) {
+      Operands op({3, 12, 0, 1, false, ""});
+      op.logits.fill([&] { return level; });
+      op.target.fill([] { return 5.0; });
+      cross_entropy_forward(op.input(), op.loss, op.context);
+      expect_near("loss", op.loss.values(), Doubles(3, std::log(12.0)), tolerance::kForward);
+    }
+  });
+}
+
+TEST(CrossEntropy, LetsNaNThrough) {
+  on_each_target([] {
+    for (const double broken : {std::numeric_limits<double>::quiet_NaN(), 1e39}) {  // 1e39: infinity in float
+      Operands op({1, 12, 0, 1, false, ""});
+      std::int64_t v = 0;
+      op.logits.fill([&] { return v++ == 7 ? broken : 0.0; });
+      op.target.fill([] { return 2.0; });
+      cross_entropy_forward(op.input(), op.loss, op.context);
+      EXPECT_FALSE(std::isfinite(op.loss.values()[0])) << "a diverged model looks sound";
+    }
+  });
+}
+
+TEST(CrossEntropy, MasksClassesByMinusInfinity) {
+  on_each_target([] {
+    Operands op({2, 16, 0, 1, false, ""});
+    std::int64_t v = 0;
+    op.logits.fill([&] { return v++ % 16 < 4 ? 0.0 : -std::numeric_limits<double>::infinity(); });
+    op.target.fill([] { return 1.0; });
+    Guarded<float, 2> d_logits({2, 16});
+    cross_entropy_backward<float>(op.input(), 1.0F, op.loss, d_logits, op.context);
+    expect_near("loss", op.loss.values(), Doubles(2, std::log(4.0)), tolerance::kForward);
+    Doubles expected(32, 0.0);
+    for (const std::size_t row : {0U, 16U}) {
+      for (std::size_t i = 0; i < 4; ++i) expected[row + i] = i == 1 ? -0.75 : 0.25;
+    }
+    expect_near("d_logits", d_logits.values(), expected, tolerance::kForward);
+  });
+}
+
+TEST(CrossEntropy, RefusesATargetThatIsNoClass) {
+  for (const double target : {-2.0, 6.0}) {
+    Operands op({3, 6, 0, 1, false, ""});
+    op.target.fill([&] { return target; });
+    EXPECT_THROW(cross_entropy_forward(op.input(), op.loss, op.context), std::logic_error);
+  }
+}
+
+}  // namespace
+}  // namespace longstrand

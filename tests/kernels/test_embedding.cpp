@@ -1,0 +1,85 @@
+#include <gtest/gtest.h>
+
+#include "kernels/embedding.hpp"
+#include "tests/support/each_target.hpp"
+#include "tests/support/guarded.hpp"
+#include "tests/support/random.hpp"
+#include "tests/support/tolerances.hpp"
+
+namespace longstrand {
+namespace {
+
+struct Case {
+  std::int64_t lanes, tokens, vocabulary, channels, gap;
+  const char* reason;
+};
+
+const std::vector<Case> kCases = {
+    {1, 1, 1, 1, 0, "the smallest"},
+    {2, 64, 16, 256, 0, "chunks of a small model"},
+    {3, 17, 12, 67, 5, "a tail of three, gaps between tokens and lanes"},
+    {1, 40, 256, 5, 1, "every token that there can be, below a vector"},
+};
+
+struct Operands {
+  explicit Operands(const Case& c)
+      : random(static_cast<std::uint64_t>(c.tokens * 1009 + c.channels)),
+        tokens({c.lanes, c.tokens}, c.gap),
+        weight({c.vocabulary, c.channels}, c.gap),
+        rows({c.lanes, c.tokens, c.channels}, c.gap) {
+    tokens.fill([&] { return static_cast<double>(random.integer(0, c.vocabulary - 1)); });
+  }
+  Random random;
+  Guarded<std::uint8_t, 2> tokens;
+  Guarded<float, 2> weight;  // or its gradient
+  Guarded<float, 3> rows;    // out, or its gradient
+  Context context;
+};
+
+TEST(Embedding, CopiesTheRowOfEachToken) {
+  for (const Case& each : kCases) {
+    SCOPED_TRACE(each.reason);
+    Operands op(each);
+    op.weight.fill([&] { return op.random.normal(); });
+    embedding_forward(op.tokens, op.weight, op.rows, op.context);
+    std::vector<double> expected;
+    const std::vector<double> weight = op.weight.values();
+    for (const double token : op.tokens.values()) {
+      const auto row = weight.begin() + static_cast<std::int64_t>(token) * each.channels;
+      expected.insert(expected.end(), row, row + each.channels);
+    }
+    expect_near("out", op.rows.values(), expected, tolerance::kExact);
+  }
+}
+
+TEST(Embedding, AddsEachRowsGradientToItsToken) {
+  on_each_target([] {
+    for (const Case& each : kCases) {
+      SCOPED_TRACE(each.reason);
+      Operands op(each);
+      op.weight.fill([&] { return op.random.normal(); });
+      op.rows.fill([&] { return op.random.normal(); });
+      std::vector<double> expected = op.weight.values();
+      const std::vector<double> tokens = op.tokens.values();
+      const std::vector<double> d_out = op.rows.values();
+      for (std::size_t i = 0; i < d_out.size(); ++i) {
+        const auto channels = static_cast<std::size_t>(each.channels);
+        expected[static_cast<std::size_t>(tokens[i / channels]) * channels + i % channels] += d_out[i];
+      }
+      embedding_backward(op.tokens, op.rows, op.weight, op.context);
+      expect_near("d_weight", op.weight.values(), expected, tolerance::kBackward);
+    }
+  });
+}
+
+TEST(Embedding, RefusesATokenOutsideOfTheVocabulary) {
+  Operands op({1, 4, 12, 3, 0, ""});
+  op.weight.fill([] { return 0.0; });
+  op.tokens.fill([] { return 12.0; });
+  EXPECT_THROW(embedding_forward(op.tokens, op.weight, op.rows, op.context), std::logic_error);
+  op.rows.fill([] { return 0.0; });
+  EXPECT_THROW(embedding_backward(op.tokens, op.rows, op.weight, op.context), std::logic_error);
+}
+
+}  // namespace
+}  // namespace longstrand

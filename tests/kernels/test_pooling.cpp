@@ -1,0 +1,138 @@
+#include <gtest/gtest.h>
+
+#include "kernels/pooling.hpp"
+#include "tests/support/guarded.hpp"
+#include "tests/support/random.hpp"
+#include "tests/support/tolerances.hpp"
+
+namespace longstrand {
+namespace {
+
+using Doubles = std::vector<double>;
+
+constexpr std::int64_t kLanes = 3;
+constexpr std::int64_t kTokens = 11;
+constexpr std::int64_t kChannels = 19;
+constexpr Pooling kModes[] = {Pooling::mean, Pooling::last, Pooling::max};
+
+/// Rows of which `valid` count; the rest is NaN.
+template <class T>
+struct Chunk {
+  Chunk(std::vector<std::int64_t> valid_tokens, std::uint64_t stream)
+      : hidden({kLanes, kTokens, kChannels}, 2), valid({kLanes}) {
+    valid.assign({valid_tokens.begin(), valid_tokens.end()});
+    Random random(stream);
+    std::int64_t i = 0;
+    hidden.fill([&] {
+      const std::int64_t row = i++ / kChannels;
+      const double value = random.normal();
+      return row % kTokens < valid_tokens[row / kTokens] ? value : std::numeric_limits<double>::quiet_NaN();
+    });
+  }
+  Guarded<T, 3> hidden;
+  Guarded<std::int64_t, 1> valid;
+};
+
+/// [B, D] over the valid rows of all chunks.
+template <class T>
+Doubles pooled_by_definition(const std::vector<const Chunk<T>*>& chunks, Pooling mode) {
+  Doubles pooled(kLanes * kChannels, mode == Pooling::max ? -1e300 : 0.0);
+  for (const Chunk<T>* chunk : chunks) {
+    const Doubles hidden = chunk->hidden.values();
+    const Doubles valid = chunk->valid.values();
+    for (std::size_t i = 0; i < hidden.size(); ++i) {
+      const std::size_t row = i / kChannels;
+      if (static_cast<double>(row % kTokens) >= valid[row / kTokens]) continue;
+      double& to = pooled[row / kTokens * kChannels + i % kChannels];
+      if (mode == Pooling::mean) to += hidden[i];
+      if (mode == Pooling::last) to = hidden[i];
+      if (mode == Pooling::max) to = std::max(to, hidden[i]);
+    }
+  }
+  return pooled;
+}
+
+template <class T, class Sum>
+void check_forward(Pooling mode) {
+  Context context;
+  Chunk<T> first({kTokens, 4, 1}, 1);
+  Chunk<T> second({3, 0, kTokens}, 2);
+  Guarded<Sum, 2> pooled({kLanes, kChannels}, 1);
+  pooled.fill([&] { return pooling_identity(mode); });
+  for (Chunk<T>* chunk : {&first, &second}) {
+    pooling_forward<T, Sum>(chunk->hidden, chunk->valid, mode, pooled, context);
+  }
+  const Tolerance tolerance =
+      std::is_same_v<Sum, double> || mode != Pooling::mean ? tolerance::kExact : tolerance::kForward;
+  expect_near("pooled", pooled.values(), pooled_by_definition<T>({&first, &second}, mode), tolerance);
+}
+
+TEST(Pooling, TakesTheValidRowsOfAllChunks) {
+  for (const Pooling mode : kModes) {
+    SCOPED_TRACE(static_cast<int>(mode));
+    check_forward<float, float>(mode);
+    check_forward<float, double>(mode);
+    check_forward<bfloat16, float>(mode);
+    check_forward<bfloat16, double>(mode);
+  }
+}
+
+/// A hundred million rows of ones: where a float would have stood still at 2^24.
+TEST(Pooling, SumsInDoubleDoNotStandStill) {
+  Context context;
+  constexpr std::int64_t kRows = 1000;
+  Guarded<float, 3> hidden({1, kRows, 1});
+  Guarded<std::int64_t, 1> valid({1});
+  Guarded<double, 2> pooled({1, 1});
+  hidden.fill([] { return 1.0; });
+  valid.fill([] { return static_cast<double>(kRows); });
+  pooled.fill([] { return 1e8; });
+  pooling_forward<float, double>(hidden, valid, Pooling::mean, pooled, context);
+  EXPECT_EQ(pooled.values()[0], 1e8 + kRows);
+}
+
+/// pooled . d_pooled is linear in hidden for mean and last: its gradient is what each row is counted with.
+template <class T>
+void check_backward(Pooling mode) {
+  Context context;
+  Guarded<float, 2> d_pooled({kLanes, kChannels}, 3);
+  Guarded<std::int64_t, 1> valid({kLanes});
+  Guarded<std::uint8_t, 1> is_last({kLanes});
+  Guarded<T, 3> d_hidden({kLanes, kTokens, kChannels}, 2);
+  Random random(3);
+  d_pooled.fill([&] { return to_double(from_double<T>(random.normal())); });
+  const std::vector<std::int64_t> valid_tokens = {kTokens, 4, 6};
+  valid.assign({valid_tokens.begin(), valid_tokens.end()});
+  is_last.assign({1, 0, 1});
+
+  Doubles expected(kLanes * kTokens * kChannels, 0.0);
+  const Doubles gradient = d_pooled.values();
+  for (std::int64_t i = 0; i < kLanes * kTokens * kChannels; ++i) {
+    const std::int64_t lane = i / (kTokens * kChannels);
+    const std::int64_t t = i / kChannels % kTokens;
+    const bool counted =
+        mode == Pooling::mean ? t < valid_tokens[lane] : lane != 1 && t == valid_tokens[lane] - 1;
+    if (counted) expected[i] = gradient[lane * kChannels + i % kChannels];
+  }
+  pooling_backward<T>(d_pooled, valid, is_last, mode, d_hidden, context);
+  expect_near("d_hidden", d_hidden.values(), expected, tolerance::kExact);
+}
+
+TEST(Pooling, GivesTheGradientToTheRowsThatCounted) {
+  for (const Pooling mode : {Pooling::mean, Pooling::last}) {
+    check_backward<float>(mode);
+    check_backward<bfloat16>(mode);
+  }
+}
+
+TEST(Pooling, HasNoBackwardOfTheMaximum) {
+  Context context;
+  Chunk<float> chunk({1, 1, 1}, 4);
+  Guarded<float, 2> d_pooled({kLanes, kChannels});
+  Guarded<std::uint8_t, 1> is_last({kLanes});
+  EXPECT_THROW(pooling_backward<float>(d_pooled, chunk.valid, is_last, Pooling::max, chunk.hidden, context),
+               std::logic_error);
+}
+
+}  // namespace
+}  // namespace longstrand
