@@ -2,8 +2,9 @@
 
 namespace longstrand::pipelines {
 
-void InputOptions::add_to(CommandLine& line) {
-  line.positional("input", po::value(&paths)->required());
+void InputOptions::add_to(CommandLine& line, bool required) {
+  auto* inputs = po::value(&paths);
+  line.positional("input", required ? inputs->required() : inputs);
   // clang-format off
   line.group("Input (FASTA, FASTQ, SAM, BAM, CRAM; plain, gzip or bgzf; - for standard input)").add_options()
       ("reference,f", po::value(&reference)->value_name("REF.fa"), "reference of CRAM input, with its .fai")

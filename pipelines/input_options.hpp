@@ -16,7 +16,7 @@ struct InputOptions {
   std::string ambiguous = "n";
 
   /// Adds INPUT..., --reference and --ambiguous. Must outlive the command line's parse().
-  void add_to(CommandLine& line);
+  void add_to(CommandLine& line, bool required = true);
   io::SourceOptions source_options() const;
   io::Ambiguous ambiguous_policy() const { return io::parse_ambiguous(ambiguous); }
 };

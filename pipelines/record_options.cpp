@@ -1,0 +1,48 @@
+#include "pipelines/record_options.hpp"
+
+namespace longstrand::pipelines {
+
+void RecordOptions::add_to(CommandLine& line, const Defaults& defaults) {
+  // clang-format off
+  line.group("Model").add_options()
+      ("model,m", po::value(&model)->required()->value_name("FOLDER"), "config.json and model.safetensors");
+  input.add_to(line, defaults.inputs_required);
+  line.group("Parts of records").add_options()
+      ("region,r", po::value(&regions)->value_name("REGION"),
+           "chr:start-end, 1-based inclusive; may be given more than once; needs an index")
+      ("regions-file,R", po::value(&regions_file)->value_name("FILE"),
+           "BED (0-based) if it ends in .bed or .bed.gz, else tabs, 1-based inclusive")
+      ("window", po::value(&window)->default_value(0, defaults.window_default)->value_name("BASES")
+           ->notifier(at_least<std::int64_t>("window", 0)), "cut records into windows, each read on its own; 0: whole records")
+      ("stride", po::value(&stride)->default_value(0, "the window")->value_name("BASES")
+           ->notifier(at_least<std::int64_t>("stride", 0)), "from one window's start to the next one's");
+  // clang-format on
+}
+
+void RecordOptions::check() const {
+  if (stride > 0 && window == 0) throw UsageError("--stride needs --window");
+}
+
+io::SourceOptions RecordOptions::source_options() const {
+  io::SourceOptions options = input.source_options();
+  options.regions = regions;
+  options.regions_file = regions_file;
+  return options;
+}
+
+// One lane: a CPU gains nothing from more, and records end in the order of the input.
+io::ChunkStreamOptions RecordOptions::stream_options(std::int64_t chunk_tokens) const {
+  return {.lanes = 1,
+          .chunk_tokens = chunk_tokens,
+          .ambiguous = input.ambiguous_policy(),
+          .window = window,
+          .stride = stride};
+}
+
+io::ChunkStream RecordOptions::open(std::int64_t chunk_tokens, std::int64_t skip_records) const {
+  io::ChunkStreamOptions options = stream_options(chunk_tokens);
+  options.skip_records = skip_records;
+  return {input.paths, source_options(), options};
+}
+
+}  // namespace longstrand::pipelines
