@@ -1,0 +1,234 @@
+#include "pipelines/embed.hpp"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <charconv>
+#include <filesystem>
+
+#include "pipelines/embedding_rows.hpp"
+#include "pipelines/interrupt.hpp"
+#include "pipelines/logging.hpp"
+#include "pipelines/record_options.hpp"
+#include "pipelines/record_pass.hpp"
+
+namespace longstrand::pipelines {
+namespace {
+
+struct EmbedOptions {
+  RecordOptions records;
+  std::string output;
+  std::string pool;
+  std::string layer;
+  std::string reverse_complement;
+  bool resume = false;
+
+  bool per_token() const { return pool == "none"; }
+  bool both_strands() const { return reverse_complement == "average"; }
+};
+
+void add_options(CommandLine& line, EmbedOptions& options) {
+  options.records.add_to(line);
+  // clang-format off
+  line.group("Embeddings").add_options()
+      ("pool", po::value(&options.pool)->default_value("mean")->value_name("HOW")
+           ->notifier(one_of("pool", {"mean", "last", "max", "none"})),
+           "mean, last or max over the record's bases, or none: one row a base")
+      ("layer", po::value(&options.layer)->default_value("final")->value_name("K"),
+           "1 ... number of layers: the residual stream behind that layer; final: behind the last norm; logits")
+      ("reverse-complement", po::value(&options.reverse_complement)->default_value("none")->value_name("HOW")
+           ->notifier(one_of("reverse-complement", {"none", "average"})),
+           "average: the mean of a record's embedding and its reverse complement's");
+  line.group("Output").add_options()
+      ("output,o", po::value(&options.output)->required()->value_name("OUT.h5ad"), "the file to write")
+      ("resume", po::bool_switch(&options.resume), "go on with what an interrupted run of this command left");
+  // clang-format on
+  line.example("longstrand embed -m run/model --window 4096 data/genomes/*.fa.gz -o genomes.h5ad");
+  line.example(
+      "longstrand embed -m run/model -r 17:69001-70000 --pool none data/fixtures/chr17.fa.gz -o bases.h5ad");
+}
+
+void check(const EmbedOptions& options) {
+  options.records.check();
+  if (options.per_token() && options.both_strands()) {
+    throw UsageError("--reverse-complement average needs --pool mean, last or max");
+  }
+  if (options.resume &&
+      std::ranges::find(options.records.input.paths, "-") != options.records.input.paths.end()) {
+    throw UsageError("--resume cannot read standard input again");
+  }
+}
+
+std::int64_t parse_layer(const std::string& text) {
+  if (text == "final") return InferenceOptions::kFinal;
+  if (text == "logits") return InferenceOptions::kLogits;
+  std::int64_t layer = 0;
+  const auto [rest, error] = std::from_chars(text.data(), text.data() + text.size(), layer);
+  if (error != std::errc() || rest != text.data() + text.size() || layer < 1) {
+    throw UsageError(fmt::format("--layer '{}': must be a layer's number from 1, final or logits", text));
+  }
+  return layer;
+}
+
+InferenceOptions inference_options(const EmbedOptions& options) {
+  InferenceOptions inference{.readout = options.per_token() ? Readout::tokens : Readout::pooled,
+                             .layer = parse_layer(options.layer)};
+  if (options.pool == "last") inference.pooling = Pooling::last;
+  if (options.pool == "max") inference.pooling = Pooling::max;
+  return inference;
+}
+
+// Changes when a file does.
+std::string identity_of(const std::string& path) {
+  std::error_code error;
+  const auto size = std::filesystem::file_size(path, error);
+  if (error) return path;
+  return fmt::format("{} {} {}", path, size,
+                     std::filesystem::last_write_time(path).time_since_epoch().count());
+}
+
+// Everything that rows and their order depend on.
+std::string fingerprint(const EmbedOptions& options, const Model& model, Precision precision) {
+  const RecordOptions& records = options.records;
+  std::vector<std::string> inputs;
+  for (const std::string& path : records.input.paths) inputs.push_back(identity_of(path));
+  return fmt::format(
+      "model {} precision {} pool {} layer {} reverse-complement {} window {} stride {} regions {} {} "
+      "reference {} "
+      "ambiguous {} inputs {}",
+      model.fingerprint(), precision == Precision::bf16 ? "bf16" : "fp32", options.pool, options.layer,
+      options.reverse_complement, records.window, records.stride, fmt::join(records.regions, ","),
+      records.regions_file.empty() ? "" : identity_of(records.regions_file), records.input.reference,
+      records.input.ambiguous, fmt::join(inputs, ","));
+}
+
+io::AnnDataSettings settings(const CommandLine& line, const EmbedOptions& options, const Model& model,
+                             Precision precision, std::int64_t width) {
+  return {.n_var = width,
+          .rows = options.per_token() ? io::RowKind::kTokens : io::RowKind::kPooled,
+          .fingerprint = fingerprint(options, model, precision),
+          .uns = {{"model_fingerprint", model.fingerprint()},
+                  {"command_line", line.text()},
+                  {"version", LONGSTRAND_VERSION},
+                  {"seed", static_cast<std::int64_t>(line.common().seed)},
+                  {"pooling", options.pool},
+                  {"layer", options.layer},
+                  {"reverse_complement", options.reverse_complement},
+                  {"window", options.records.window},
+                  {"stride", options.records.stride},
+                  {"precision", precision == Precision::bf16 ? "bf16" : "fp32"}}};
+}
+
+// Where a file of one row a base goes on: at the record that holds the next base.
+struct TokenPosition {
+  std::int64_t records = 0;  // complete
+  std::int64_t tokens = 0;   // done of the one after them
+};
+
+TokenPosition find_token(const EmbedOptions& options, std::int64_t rows) {
+  TokenPosition position;
+  if (rows == 0) return position;
+  io::ChunkStream stream = options.records.open(io::kLaneBufferTokens);
+  io::TokenChunk chunk;
+  while (stream.next(chunk)) {
+    stop_if_interrupted(/*resumable=*/true);
+    position.tokens += chunk.valid[0];
+    if (!chunk.ends[0]) continue;
+    if (position.tokens > rows) break;
+    rows -= position.tokens;
+    position = {.records = position.records + 1};
+  }
+  position.tokens = rows;
+  return position;
+}
+
+// What every chunk's result becomes.
+using Deliver = std::function<void(const ChunkResult&)>;
+
+std::span<const float> record_values(const ChunkResult& result) {
+  return {result.records.data, static_cast<std::size_t>(result.records.shape[1])};
+}
+
+Deliver one_row_a_record(EmbeddingRows& rows) {
+  return [&rows](const ChunkResult& result) {
+    if (!ends_record(result)) return;
+    const io::RecordInfo& record = record_of(result);
+    rows.add_record(record, record.strand, record_values(result));
+  };
+}
+
+// A record and its reverse complement come one after the other; the mean of the two has no strand.
+Deliver one_row_a_strand_pair(EmbeddingRows& rows) {
+  return [&rows, first = std::vector<float>()](const ChunkResult& result) mutable {
+    if (!ends_record(result)) return;
+    const std::span<const float> values = record_values(result);
+    if (first.empty()) {
+      first.assign(values.begin(), values.end());
+      return;
+    }
+    std::ranges::transform(first, values, first.begin(), [](float a, float b) { return (a + b) / 2; });
+    rows.add_record(record_of(result), '.', first);
+    first.clear();
+  };
+}
+
+// `skip` tokens of the first record were written by an earlier run.
+Deliver one_row_a_token(EmbeddingRows& rows, std::int64_t skip) {
+  return [&rows, skip](const ChunkResult& result) mutable {
+    const std::int64_t valid = result.batch.valid[0];
+    const std::int64_t known = std::min(skip, valid);
+    skip -= known;
+    if (known == valid) return;
+    const std::int64_t width = result.tokens.shape[2];
+    rows.add_tokens(record_of(result), origin_of(result.batch).offset[0] + known, valid - known,
+                    {result.tokens.at(0, known), static_cast<std::size_t>((valid - known) * width)});
+  };
+}
+
+}  // namespace
+
+void embed(const std::vector<std::string>& arguments) {
+  EmbedOptions options;
+  CommandLine line(
+      "embed", "-m MODEL INPUT... -o OUT.h5ad",
+      "Writes embeddings in AnnData's layout: X float32, one row a record, window or base; obs with the\n"
+      "record's name and 0-based, half-open coordinates; uns with the model's fingerprint and this\n"
+      "command line. Windows start afresh; whole records stream, whatever their length.");
+  add_options(line, options);
+  if (!line.parse(arguments)) return;
+  check(options);
+  const InferenceOptions what = inference_options(options);
+
+  const Model model = Model::load(options.records.model);
+  const ExecutionOptions execution = line.execution().options;
+  if (what.layer > model.config().n_layer) {
+    throw UsageError(fmt::format("--layer {}: the model has {} layers", what.layer, model.config().n_layer));
+  }
+  Inference inference(model, execution, what);
+
+  using Start = io::AnnDataWriter::Start;
+  io::AnnDataWriter writer(options.output,
+                           settings(line, options, model, execution.precision, inference.width()),
+                           options.resume ? Start::kResume : Start::kFresh);
+  const std::int64_t done = writer.rows();
+  if (done > 0) spdlog::info("going on behind {} rows of an earlier run", done);
+  TokenPosition position{.records = done};
+  if (options.per_token()) position = find_token(options, done);
+
+  EmbeddingRows rows(writer);
+  Deliver deliver = options.per_token()      ? one_row_a_token(rows, position.tokens)
+                    : options.both_strands() ? one_row_a_strand_pair(rows)
+                                             : one_row_a_record(rows);
+  try {
+    run_records(inference, options.records.open(inference.preferred_chunk_tokens(), position.records),
+                {.label = "embedding", .both_strands = options.both_strands(), .resumable = true}, deliver);
+  } catch (const Interrupted&) {
+    rows.flush();
+    throw;
+  }
+  rows.flush();
+  writer.finish();
+}
+
+}  // namespace longstrand::pipelines
