@@ -1,0 +1,41 @@
+#include "pipelines/convert.hpp"
+
+#include <filesystem>
+
+#include "pipelines/command_line.hpp"
+#include "pipelines/logging.hpp"
+#include "src/model.hpp"
+
+namespace longstrand::pipelines {
+
+void convert(const std::vector<std::string>& arguments) {
+  std::string input;
+  std::string output;
+  std::string layout;
+  bool force = false;
+  CommandLine line(
+      "convert", "MODEL --to LAYOUT -o FOLDER",
+      "Writes a model's folder in the layout of another program: state-spaces for mamba_ssm, hugging-face\n"
+      "for transformers. Longstrand itself reads both. The weights stay the same, bit for bit.");
+  line.positional("model", po::value(&input)->required());
+  // clang-format off
+  line.group("Output").add_options()
+      ("to", po::value(&layout)->required()->value_name("LAYOUT")
+           ->notifier(one_of("to", {"state-spaces", "hugging-face"})), "state-spaces or hugging-face")
+      ("output,o", po::value(&output)->required()->value_name("FOLDER"), "where the model goes")
+      ("force", po::bool_switch(&force), "replace a model that is there");
+  // clang-format on
+  line.example("longstrand convert run/model --to hugging-face -o run/model-hf");
+  if (!line.parse(arguments)) return;
+
+  const Model model = Model::load(input);
+  if (!force && std::filesystem::exists(std::filesystem::path(output) / "config.json")) {
+    throw std::runtime_error("'" + output + "' holds a model already: choose another folder or give --force");
+  }
+  model.save(output,
+             layout == "hugging-face" ? CheckpointLayout::hugging_face : CheckpointLayout::state_spaces);
+  spdlog::info("{} parameters, fingerprint {}, written to '{}'", model.parameter_count(), model.fingerprint(),
+               output);
+}
+
+}  // namespace longstrand::pipelines
