@@ -1,0 +1,48 @@
+#include "pipelines/split_files.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <map>
+#include <utility>
+
+#include "io/input_error.hpp"
+
+namespace longstrand::pipelines {
+
+std::vector<SplitFile> read_split_files(const std::string& split_path, Split only) {
+  std::vector<SplitFile> files;
+  std::map<std::string, std::size_t> index_of;  // by path
+  read_split(split_path, [&](const SplitWindow& window) {
+    if (window.split != only) return;
+    const auto [found, is_new] = index_of.try_emplace(window.path, files.size());
+    if (is_new) files.push_back({.path = window.path, .label = window.label, .windows = {}});
+    SplitFile& file = files[found->second];
+    if (file.label != window.label) {
+      throw io::InputError(fmt::format("'{}': '{}' has the labels '{}' and '{}': a file has one class",
+                                       split_path, window.path, file.label, window.label));
+    }
+    file.windows[window.record].push_back({window.start, window.end});
+  });
+  if (files.empty())
+    throw io::InputError(fmt::format("'{}' has no {} windows", split_path, split_name(only)));
+  for (SplitFile& file : files) {
+    for (auto& [record, windows] : file.windows) std::ranges::stable_sort(windows, {}, &ListedWindow::begin);
+  }
+  return files;
+}
+
+io::ChunkStream open_split_files(const std::vector<SplitFile>& files, const io::SourceOptions& source_options,
+                                 const io::ChunkStreamOptions& options) {
+  std::vector<io::ChunkInput> inputs;
+  inputs.reserve(files.size());
+  for (const SplitFile& file : files) {
+    inputs.push_back({file.path, [file, source_options] {
+                        return std::make_unique<ListedWindows>(io::open_sequences(file.path, source_options),
+                                                               file.windows, file.path);
+                      }});
+  }
+  return {std::move(inputs), options};
+}
+
+}  // namespace longstrand::pipelines
