@@ -172,7 +172,8 @@ ResolvedExecution CommandLine::execution(bool small_differences) const {
 
 std::string CommandLine::config(const std::map<std::string, std::string>& resolved) const {
   std::string config;
-  for (const auto& option : all().options()) {
+  const auto options = all();
+  for (const auto& option : options.options()) {
     const auto& name = option->long_name();
     if (kNotInConfig.contains(name) || !values_.contains(name)) continue;
     if (const auto replaced = resolved.find(name); replaced != resolved.end()) {

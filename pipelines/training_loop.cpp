@@ -1,0 +1,124 @@
+#include "pipelines/training_loop.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <chrono>
+#include <nlohmann/json.hpp>
+
+#include "io/metrics_log.hpp"
+#include "pipelines/interrupt.hpp"
+#include "pipelines/logging.hpp"
+#include "pipelines/progress.hpp"
+#include "pipelines/run_report.hpp"
+
+namespace longstrand::pipelines {
+namespace {
+
+using Metrics = nlohmann::ordered_json;
+
+class TrainingLoop {
+ public:
+  TrainingLoop(const TrainingPlan& plan, RunFolder& run, Model& model, Trainer& trainer)
+      : plan_(plan),
+        run_(run),
+        model_(model),
+        trainer_(trainer),
+        state_(run.has_state() ? run.load_state(model, trainer) : RunState{}),
+        metrics_(run.file("metrics.jsonl"), state_.step) {}
+
+  void run() {
+    const std::int64_t steps = plan_.learning_rate.steps;
+    if (state_.step > 0) spdlog::info("resuming after step {} of {}", state_.step, steps);
+    Progress progress(plan_.name, share_done());
+    while (state_.step < steps) {
+      if (interrupted()) stop();
+      const auto line = one_step();
+      progress.update(tokens_, share_done(),
+                      fmt::format("step {}  loss {:.4f}", state_.step, line["loss"].get<double>()));
+      if (state_.step % plan_.save_every == 0 || state_.step == steps) save();
+    }
+    finish();
+  }
+
+ private:
+  double share_done() const {
+    return static_cast<double>(state_.step) /
+           static_cast<double>(std::max<std::int64_t>(plan_.learning_rate.steps, 1));
+  }
+
+  Metrics one_step() {
+    const auto start = std::chrono::steady_clock::now();
+    const auto batch = plan_.batch(state_.step);
+    const double rate = plan_.learning_rate.at(state_.step + 1);
+    const auto result = trainer_.step(batch, rate);
+    const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    state_.step += 1;
+    tokens_ += result.tokens;
+    Metrics line = {
+        {"step", state_.step},           {"loss", result.loss},
+        {"grad_norm", result.grad_norm}, {"lr", rate},
+        {"tokens", result.tokens},       {"tokens_per_second", static_cast<double>(result.tokens) / seconds}};
+    if (state_.step % plan_.valid_every == 0 || state_.step == plan_.learning_rate.steps) validate(line);
+    metrics_.append(line);
+    return line;
+  }
+
+  void validate(Metrics& line) {
+    if (plan_.validation.empty()) return;
+    const auto result = trainer_.evaluate(plan_.validation);
+    if (result.targets == 0) return;
+    line["valid_loss"] = result.loss;
+    line["valid_accuracy"] = result.accuracy;
+    if (!better(result)) return;
+    state_.best = {.step = state_.step, .loss = result.loss, .accuracy = result.accuracy};
+    run_.save_best(model_);
+  }
+
+  bool better(const EvaluationResult& result) const {
+    const auto& best = state_.best;
+    if (best.step == 0) return true;
+    if (plan_.classifies && result.accuracy != best.accuracy) return result.accuracy > best.accuracy;
+    return result.loss < best.loss;
+  }
+
+  void save() {
+    metrics_.sync();
+    run_.save(model_, trainer_, state_);
+    saved_step_ = state_.step;
+  }
+
+  [[noreturn]] void stop() {
+    if (saved_step_ != state_.step) save();
+    throw Interrupted(
+        fmt::format("interrupted after step {} of {}, which is saved in '{}'; run the same command with "
+                    "--resume to go on",
+                    state_.step, plan_.learning_rate.steps, run_.path().string()));
+  }
+
+  void finish() {
+    write_run_report(run_, plan_.name);
+    if (state_.best.step > 0) {
+      spdlog::info("best validation at step {}: loss {:.4f}{}", state_.best.step, state_.best.loss,
+                   plan_.classifies ? fmt::format(", accuracy {:.4f}", state_.best.accuracy) : "");
+    }
+    spdlog::info("{} steps done; the model is in '{}'", state_.step, run_.file("model"));
+  }
+
+  const TrainingPlan& plan_;
+  RunFolder& run_;
+  Model& model_;
+  Trainer& trainer_;
+  RunState state_;
+  io::MetricsLog metrics_;
+  std::int64_t tokens_ = 0;       // trained on by this process
+  std::int64_t saved_step_ = -1;  // by this process
+};
+
+}  // namespace
+
+void run_training(const TrainingPlan& plan, RunFolder& run, Model& model, Trainer& trainer) {
+  TrainingLoop(plan, run, model, trainer).run();
+}
+
+}  // namespace longstrand::pipelines
