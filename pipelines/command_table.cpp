@@ -6,14 +6,28 @@
 #include <array>
 #include <numeric>
 
+#include "pipelines/baseline.hpp"
+#include "pipelines/classify.hpp"
 #include "pipelines/command_line.hpp"
+#include "pipelines/convert.hpp"
+#include "pipelines/embed.hpp"
+#include "pipelines/finetune.hpp"
 #include "pipelines/inspect.hpp"
+#include "pipelines/pretrain.hpp"
+#include "pipelines/score.hpp"
 
 namespace longstrand::pipelines {
 namespace {
 
 constexpr std::array kCommands = {
+    Command{"pretrain", "train a language model on sequences", pretrain},
+    Command{"finetune", "train a classifier on labelled sequences", finetune},
+    Command{"classify", "the class of records or windows, and how often it is right", classify},
+    Command{"embed", "embeddings of records, windows or bases, as an .h5ad file", embed},
+    Command{"score", "log-likelihood of records or windows", score},
     Command{"inspect", "what is in a model, run, embedding or sequence file", inspect},
+    Command{"baseline", "what k-mer frequencies alone reach: a yardstick for classify", baseline},
+    Command{"convert", "a model in the layout of mamba_ssm or transformers", convert},
 };
 
 std::size_t edit_distance(std::string_view a, std::string_view b) {
