@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <new>
@@ -16,10 +17,20 @@ ByteStream::ByteStream(HFilePtr file, std::string path, int threads) : path_(std
   if (!file_) throw InputError(fmt::format("{}: is damaged: it begins like gzip, but is not", path_));
   file.release();  // now owned by file_
   constexpr int kBlocksPerThread = 256;
-  if (threads > 0 && bgzf_compression(file_.get()) == bgzf &&
-      bgzf_mt(file_.get(), threads, kBlocksPerThread) < 0) {
+  if (threads > 0 && compression() == bgzf && bgzf_mt(file_.get(), threads, kBlocksPerThread) < 0) {
     throw std::bad_alloc();
   }
+}
+
+void ByteStream::require_end_marker() const {
+  if (compression() == bgzf && bgzf_check_EOF(file_.get()) == 0) fail_without_end_marker();
+}
+
+void ByteStream::fail_without_end_marker() const {
+  throw InputError(
+      fmt::format("{}: truncated: the bgzf end-of-file marker is missing; get the file again, or, if "
+                  "it is complete, write it anew with bgzip",
+                  path_));
 }
 
 std::string_view ByteStream::read_block() {
@@ -31,14 +42,43 @@ std::string_view ByteStream::read_block() {
                                  file_->block_address));
   }
   if (file_->block_length == 0 && file_->no_eof_block) {
-    throw InputError(
-        fmt::format("{}: truncated: the bgzf end-of-file marker is missing; get the file again, or, if "
-                    "it is complete, write it anew with bgzip",
-                    path_));
+    fail_without_end_marker();
   }
   unread_ = {static_cast<const char*>(file_->uncompressed_block),
              static_cast<std::size_t>(file_->block_length)};
   return unread_;
+}
+
+bool ByteStream::read_line(std::string& line) {
+  line.clear();
+  bool any = false;
+  for (std::string_view bytes = peek(); !bytes.empty(); bytes = peek()) {
+    any = true;
+    const std::size_t newline = bytes.find('\n');
+    line.append(bytes.substr(0, newline));
+    if (line.size() > kLongestLine) {
+      throw InputError(
+          fmt::format("{}: a line longer than 1 MiB where a name is expected; is it a text file?", path_));
+    }
+    consume(newline == std::string_view::npos ? bytes.size() : newline + 1);
+    if (newline != std::string_view::npos) break;
+  }
+  if (line.ends_with('\r')) line.pop_back();
+  return any;
+}
+
+void ByteStream::seek(std::int64_t stored_offset, std::int64_t block_offset) {
+  constexpr int kBlockBits = 16;  // of a virtual offset
+  unread_ = {};
+  if (bgzf_seek(file_.get(), stored_offset << kBlockBits, SEEK_SET) < 0) {
+    throw InputError(fmt::format("{}: cannot be read at byte {}", path_, stored_offset));
+  }
+  for (auto left = static_cast<std::size_t>(block_offset); left > 0;) {
+    const std::size_t count = std::min(left, peek().size());
+    if (count == 0) break;
+    consume(count);
+    left -= count;
+  }
 }
 
 }  // namespace longstrand::io

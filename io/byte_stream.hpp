@@ -22,10 +22,29 @@ class ByteStream {
   // count <= peek().size()
   void consume(std::size_t count) { unread_.remove_prefix(count); }
 
+  // The next line without its line end, LF or CRLF; false at the end of the file. Throws InputError for lines
+  // longer than kLongestLine: they are kept in memory, and where one is expected the file is not what it
+  // seems.
+  bool read_line(std::string& line);
+
+  // Continues at a position of the file as it is stored: block_offset bytes into the (decompressed) block
+  // that begins at stored_offset. Plain and bgzf only.
+  void seek(std::int64_t stored_offset, std::int64_t block_offset);
+
+  // no_compression, gzip or bgzf
+  htsCompression compression() const { return static_cast<htsCompression>(bgzf_compression(file_.get())); }
+
+  // For those who will not read to the end of a seekable file: throws InputError if it is bgzf without its
+  // end-of-file marker.
+  void require_end_marker() const;
+
   const std::string& path() const { return path_; }
+
+  static constexpr std::size_t kLongestLine = std::size_t{1} << 20;
 
  private:
   std::string_view read_block();
+  [[noreturn]] void fail_without_end_marker() const;
 
   BgzfPtr file_;
   std::string path_;

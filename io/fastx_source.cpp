@@ -3,34 +3,17 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cstring>
 #include <utility>
 
 #include "io/input_error.hpp"
+#include "io/white_space.hpp"
 
 namespace longstrand::io {
 namespace {
 
-// A header is kept in memory; past this length the file is not what it seems.
-constexpr std::size_t kLongestHeader = std::size_t{1} << 20;
 constexpr std::size_t kSkippedAtOnce = std::size_t{1} << 16;
 
-bool is_space(char c) { return c == ' ' || (c >= '\t' && c <= '\r'); }
-
 bool is_quality(char c) { return c >= '!' && c <= '~'; }
-
-// Copies text without its white space; returns the number of characters written.
-std::size_t copy_without_space(std::string_view text, char* out) {
-  const char* in = text.data();
-  const std::size_t size = text.size();
-  unsigned char any_low = 0;
-  for (std::size_t i = 0; i < size; ++i) {
-    out[i] = in[i];
-    any_low |= static_cast<unsigned char>(in[i]) <= ' ';
-  }
-  if (any_low == 0) return size;
-  return static_cast<std::size_t>(std::remove_if(out, out + size, is_space) - out);
-}
 
 std::string printable(char c) {
   return c > ' ' && c <= '~' ? fmt::format("'{}'", c)
@@ -63,7 +46,8 @@ bool FastxSource::find_header() {
 }
 
 void FastxSource::read_header(RecordInfo& record) {
-  std::string_view line = read_line();
+  input_.read_line(line_);
+  std::string_view line = line_;
   line.remove_prefix(1);
   if (line.find('\r') != std::string_view::npos) {
     fail("a carriage return without a line feed; convert the line ends");
@@ -82,22 +66,6 @@ void FastxSource::read_header(RecordInfo& record) {
   at_line_start_ = true;
   after_blank_line_ = false;
   quality_pending_ = kind_ == SequenceKind::fastq;
-}
-
-// The rest of the current line, without its line end; valid until the next call. line_number_ stays on this
-// line.
-std::string_view FastxSource::read_line() {
-  line_.clear();
-  for (;;) {
-    const std::string_view bytes = input_.peek();
-    const std::size_t newline = bytes.find('\n');
-    line_.append(bytes.substr(0, newline));
-    if (line_.size() > kLongestHeader) fail("a line longer than 1 MiB where a header is expected");
-    input_.consume(newline == std::string_view::npos ? bytes.size() : newline + 1);
-    if (bytes.empty() || newline != std::string_view::npos) break;
-  }
-  if (!line_.empty() && line_.back() == '\r') line_.pop_back();
-  return line_;
 }
 
 std::int64_t FastxSource::read_bases(std::span<char> out) {
@@ -144,7 +112,7 @@ bool FastxSource::begin_sequence_line(char first) {
                        printable(first)));
     }
   } else if (first == '+') {
-    read_line();
+    input_.read_line(line_);
     ++line_number_;
     in_sequence_ = false;
     return false;

@@ -29,7 +29,6 @@ class FastxSource final : public SequenceSource {
  private:
   bool find_header();
   void read_header(RecordInfo& record);
-  std::string_view read_line();
   bool begin_sequence_line(char first);
   void end_sequence_at_eof();
   void skip_record();

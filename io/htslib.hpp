@@ -3,7 +3,6 @@
 #pragma once
 
 #include <htslib/bgzf.h>
-#include <htslib/faidx.h>
 #include <htslib/hfile.h>
 #include <htslib/hts.h>
 #include <htslib/sam.h>
@@ -22,7 +21,6 @@ struct HtsDeleter {
   void operator()(bam1_t* record) const { bam_destroy1(record); }
   void operator()(hts_idx_t* index) const { hts_idx_destroy(index); }
   void operator()(hts_itr_t* iterator) const { hts_itr_destroy(iterator); }
-  void operator()(faidx_t* index) const { fai_destroy(index); }
 };
 
 struct FreeDeleter {
@@ -36,7 +34,6 @@ using SamHeaderPtr = std::unique_ptr<sam_hdr_t, HtsDeleter>;
 using BamRecordPtr = std::unique_ptr<bam1_t, HtsDeleter>;
 using HtsIndexPtr = std::unique_ptr<hts_idx_t, HtsDeleter>;
 using HtsIteratorPtr = std::unique_ptr<hts_itr_t, HtsDeleter>;
-using FastaIndexPtr = std::unique_ptr<faidx_t, HtsDeleter>;
 using MallocString = std::unique_ptr<char, FreeDeleter>;
 
 // Opens a local file, or standard input for "-", for reading. Never a URL: HTSlib's own hopen() would fetch

@@ -69,31 +69,43 @@ Region parse_braced_region(std::string_view text, const NameTest& is_name) {
                                            : std::nullopt;
   if (!range) throw InputError(fmt::format("region '{}': expected {{name}} or {{name}}:start-end", text));
   const std::string_view name = text.substr(1, close - 1);
-  if (!is_name(std::string(name)))
+  if (!is_name(std::string(name))) {
     throw InputError(fmt::format("region '{}': no sequence is named '{}'", text, name));
+  }
   return make_region(text, name, *range);
 }
 
-bool has_ending(std::string_view path, std::string_view ending) { return path.ends_with(ending); }
+using Columns = std::vector<std::string_view>;
 
-// The whitespace- or tab-separated columns of a line.
-std::vector<std::string_view> split(std::string_view line, std::string_view separators) {
-  std::vector<std::string_view> columns;
-  for (std::size_t begin = line.find_first_not_of(separators); begin != std::string_view::npos;) {
-    const std::size_t end = line.find_first_of(separators, begin);
-    columns.push_back(line.substr(begin, end == std::string_view::npos ? end : end - begin));
-    begin = line.find_first_not_of(separators, end);
+Columns split_at_tabs(std::string_view line) {
+  Columns columns;
+  for (std::size_t tab = line.find('\t'); tab != std::string_view::npos; tab = line.find('\t')) {
+    columns.push_back(line.substr(0, tab));
+    line.remove_prefix(tab + 1);
+  }
+  columns.push_back(line);
+  return columns;
+}
+
+// BED columns may also stand between runs of blanks, in a line without tabs.
+Columns split_bed(std::string_view line) {
+  if (line.find('\t') != std::string_view::npos) return split_at_tabs(line);
+  Columns columns;
+  for (std::size_t begin = line.find_first_not_of(' '); begin != std::string_view::npos;) {
+    const std::size_t end = std::min(line.find(' ', begin), line.size());
+    columns.push_back(line.substr(begin, end - begin));
+    begin = line.find_first_not_of(' ', end);
   }
   return columns;
 }
 
 bool is_bed_header(std::string_view line) {
-  const auto columns = split(line, " \t");
-  return columns[0] == "track" || columns[0] == "browser";
+  const std::string_view word = line.substr(0, line.find_first_of(" \t"));
+  return word == "track" || word == "browser";
 }
 
 // Nothing if the columns do not hold what the format asks for.
-std::optional<Region> parse_bed_columns(const std::vector<std::string_view>& columns) {
+std::optional<Region> parse_bed_columns(const Columns& columns) {
   if (columns.size() < 3) return std::nullopt;
   const auto begin = parse_position(columns[1]);
   const auto end = parse_position(columns[2]);
@@ -101,32 +113,12 @@ std::optional<Region> parse_bed_columns(const std::vector<std::string_view>& col
   return Region{std::string(columns[0]), *begin, *end};
 }
 
-std::optional<Region> parse_tab_columns(const std::vector<std::string_view>& columns) {
+std::optional<Region> parse_tab_columns(const Columns& columns) {
   if (columns.size() < 2) return std::nullopt;
   const auto begin = parse_position(columns[1]);
   const auto end = columns.size() < 3 ? begin : parse_position(columns[2]);
   if (!begin || !end || *begin < 1 || *end < *begin) return std::nullopt;
   return Region{std::string(columns[0]), *begin - 1, *end};
-}
-
-// Reads a line without its line end; false at the end of the file.
-bool read_line(ByteStream& input, std::string& line) {
-  line.clear();
-  bool any = false;
-  for (;;) {
-    const std::string_view bytes = input.peek();
-    if (bytes.empty()) break;
-    any = true;
-    const std::size_t newline = bytes.find('\n');
-    line.append(bytes.substr(0, newline));
-    if (newline != std::string_view::npos) {
-      input.consume(newline + 1);
-      break;
-    }
-    input.consume(bytes.size());
-  }
-  if (line.ends_with('\r')) line.pop_back();
-  return any;
 }
 
 }  // namespace
@@ -153,14 +145,14 @@ Region parse_region(std::string_view text, const NameTest& is_name) {
 }
 
 std::vector<Region> read_regions_file(const std::string& path) {
-  const bool bed = has_ending(path, ".bed") || has_ending(path, ".bed.gz");
+  const bool bed = path.ends_with(".bed") || path.ends_with(".bed.gz");
   ByteStream input(open_local_file(path), path, 0);
   std::vector<Region> regions;
   std::string line;
-  for (std::int64_t line_number = 1; read_line(input, line); ++line_number) {
+  for (std::int64_t line_number = 1; input.read_line(line); ++line_number) {
     if (line.starts_with('#') || line.find_first_not_of(" \t") == std::string::npos) continue;
     if (bed && is_bed_header(line)) continue;
-    const auto region = bed ? parse_bed_columns(split(line, " \t")) : parse_tab_columns(split(line, "\t"));
+    const auto region = bed ? parse_bed_columns(split_bed(line)) : parse_tab_columns(split_at_tabs(line));
     if (!region) {
       throw InputError(fmt::format("{}: line {}: expected {}", path, line_number,
                                    bed ? "name, start and end, 0-based half-open, start < end"
@@ -191,7 +183,6 @@ std::vector<Region> resolve_regions(const std::vector<std::string>& texts, const
           fmt::format("{}: no sequence is named '{}' (asked for by {})", path, region.name, file));
     if (region.end == -1) region.end = length;
     if (region.begin >= length || region.end > length) {
-      // An open region that begins past the end is shown by its start alone.
       throw InputError(fmt::format("{}: region {}:{}-{} reaches past the end of '{}', which has {} bases",
                                    path, region.name, region.begin + 1, region.end, region.name, length));
     }

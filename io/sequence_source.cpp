@@ -29,7 +29,7 @@ SourcePtr make_fastx(ByteStream input, SequenceKind kind, const SourceOptions& o
   if (kind == SequenceKind::fastq) {
     throw InputError(fmt::format("{}: regions need FASTA, BAM or CRAM, and this is FASTQ", input.path()));
   }
-  return std::make_unique<FastaRegionSource>(input.path(), options);
+  return std::make_unique<FastaRegionSource>(std::move(input), options);
 }
 
 SourcePtr open_fastx(HFilePtr file, const std::string& path, SequenceKind kind,
