@@ -18,9 +18,11 @@
 namespace longstrand::io {
 namespace {
 
-// Takes UR and M5 out of the @SQ lines, so that HTSlib looks for no reference by itself: it would open the
-// file or URL of UR, and ask the EBI's server for M5.
-void forget_reference_names(sam_hdr_t* header) {
+// Takes UR and M5 out of the @SQ lines that the decoder sees (header_ is a copy of them), so that HTSlib
+// looks for no reference by itself: it would open the file or URL of UR, and ask the server in REF_PATH, by
+// default EBI's, for M5.
+void forget_reference_names(cram_fd* file) {
+  sam_hdr_t* header = cram_fd_get_header(file);
   const int count = sam_hdr_nref(header);
   for (int id = 0; id < count; ++id) {
     const char* name = sam_hdr_tid2name(header, id);
@@ -97,7 +99,7 @@ void AlignmentSource::read_header() {
 }
 
 void AlignmentSource::set_cram_options() {
-  forget_reference_names(header_.get());
+  forget_reference_names(file_->fp.cram);
   if (!options_.reference.empty()) {
     if (!std::filesystem::exists(options_.reference + ".fai")) {
       open_local_file(options_.reference);  // a missing file is the more useful message
