@@ -1,15 +1,13 @@
 // The three products of kernels/linear.hpp on one thread, over the shapes of a layer of d_model 256. One JSON
 // object a case; in_proj forward at 256 rows is the most that oneDNN reaches on the machine, a share of which
 // the others are to be read as.
-#include <algorithm>
-#include <chrono>
 #include <cstdio>
 #include <functional>
 #include <type_traits>
-#include <vector>
 
 #include "kernels/linear.hpp"
 #include "kernels/memory.hpp"
+#include "tests/bench/median_time.hpp"
 
 namespace longstrand {
 namespace {
@@ -21,24 +19,6 @@ struct LayerShape {
 constexpr LayerShape kShapes[] = {
     {"in_proj", 256, 1024}, {"x_proj", 512, 48}, {"dt_proj", 16, 512}, {"out_proj", 512, 256}};
 constexpr std::int64_t kRows[] = {1, 15, 64, 77, 256, 512};
-
-/// Median over rounds of the time of one call, in microseconds.
-double median_us(const std::function<void()>& call) {
-  using Clock = std::chrono::steady_clock;
-  constexpr int kRounds = 9;
-  constexpr double kRound_us = 4000;
-  const auto time_us = [&](int calls) {
-    const auto begin = Clock::now();
-    for (int i = 0; i < calls; ++i) call();
-    return std::chrono::duration<double, std::micro>(Clock::now() - begin).count();
-  };
-  time_us(3);
-  const int calls = std::max(1, static_cast<int>(kRound_us / time_us(1)));
-  std::vector<double> rounds;
-  for (int i = 0; i < kRounds; ++i) rounds.push_back(time_us(calls) / calls);
-  std::nth_element(rounds.begin(), rounds.begin() + kRounds / 2, rounds.end());
-  return rounds[kRounds / 2];
-}
 
 template <class T>
 void report(const LayerShape& shape, std::int64_t rows, const char* direction,
