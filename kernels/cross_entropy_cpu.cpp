@@ -26,7 +26,7 @@ FloatVec load_logits(const float* logits, std::int64_t left) {
   return hn::IfThenElse(inside, load(logits, left), set(kNone));
 }
 
-/// exp() bounds its argument, in which a NaN would be lost.
+/// On some instruction sets exp() bounds its argument, in which a NaN would be lost.
 FloatVec exp_or_nan(FloatVec x) { return hn::IfThenElse(hn::IsNaN(x), x, exp(x)); }
 
 struct SoftmaxSums {
