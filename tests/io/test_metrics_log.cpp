@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <filesystem>
+#include <fstream>
 #include <nlohmann/json.hpp>
 
 #include "io/atomic_file.hpp"
@@ -45,7 +46,7 @@ TEST_F(MetricsLogTest, OneLineAStepInTheOrderOfTheKeys) {
 TEST_F(MetricsLogTest, AResumedLogEqualsAnUninterruptedOne) {
   const auto saved_at = static_cast<std::int64_t>(whole_.find("{\"step\":11,"));
   for (auto length = saved_at; length <= std::ssize(whole_); ++length) {
-    write_file(path_, whole_.substr(0, static_cast<std::size_t>(length)));
+    std::ofstream(path_) << whole_.substr(0, static_cast<std::size_t>(length));
     MetricsLog log(path_, 10);
     ASSERT_EQ(log.last_step(), 10);
     append_steps(log, 11, 30);
