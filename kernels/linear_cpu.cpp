@@ -173,11 +173,18 @@ void convert(View<const From, 2> from, View<To, 2> to) {
   }
 }
 
-template <class T>
-View<const float, 2> converted(View<const T, 2> x, Context& context) {
-  const View<float, 2> result = context.scratch.take<float, 2>(x.shape);
+template <class To, class From>
+View<To, 2> converted(View<const From, 2> x, Context& context) {
+  const View<To, 2> result = context.scratch.take<To, 2>(x.shape);
   convert(x, result);
   return result;
+}
+
+/// oneDNN falls back to its reference code, 500 times slower, where an operand's rows lie apart (columns of a
+/// wider matrix). Those of a model are narrow: a copy is cheap.
+template <class T>
+View<const T, 2> packed(View<const T, 2> x, Context& context) {
+  return x.packed() ? x : converted<T>(x, context);
 }
 
 }  // namespace
@@ -273,26 +280,30 @@ void add_transposed_product_pieces(View<const T, 2> a, View<const T, 2> b, View<
 template <class T, class Out>
 void multiply(View<const T, 2> x, const PackedMatrix<T>& matrix, View<Out, 2> y, GradientMode mode,
               Context& context) {
+  const Arena::Scope scope(context.scratch);
   const memory& weight = matrix.store().data;
   if (std::is_same_v<T, float> || has_bfloat16_products()) {
-    return multiply_pieces(x, weight, y, mode, context);
+    const View<const T, 2> packed_x = packed(x, context);
+    if (y.packed()) return multiply_pieces(packed_x, weight, y, mode, context);
+    const View<Out, 2> packed_y = converted<Out, Out>(y, context);
+    multiply_pieces(packed_x, weight, packed_y, mode, context);
+    convert<Out, Out>(packed_y, y);
+    return;
   }
-  const Arena::Scope scope(context.scratch);
-  const View<const float, 2> float_x = converted(x, context);
-  const View<float, 2> float_y = context.scratch.take<float, 2>(y.shape);
-  if (mode == GradientMode::accumulate) convert<Out, float>(y, float_y);
+  const View<const float, 2> float_x = converted<float>(x, context);
+  const View<float, 2> float_y = converted<float, Out>(y, context);
   multiply_pieces(float_x, weight, float_y, mode, context);
   convert<float, Out>(float_y, y);
 }
 
 template <class T>
 void add_transposed_product(View<const T, 2> a, View<const T, 2> b, View<float, 2> c, Context& context) {
-  if (std::is_same_v<T, float> || has_bfloat16_products()) {
-    return add_transposed_product_pieces(a, b, c, context);
-  }
   const Arena::Scope scope(context.scratch);
-  const View<const float, 2> float_a = converted(a, context);
-  const View<const float, 2> float_b = converted(b, context);
+  if (std::is_same_v<T, float> || has_bfloat16_products()) {
+    return add_transposed_product_pieces(packed(a, context), packed(b, context), c, context);
+  }
+  const View<const float, 2> float_a = converted<float>(a, context);
+  const View<const float, 2> float_b = converted<float>(b, context);
   add_transposed_product_pieces(float_a, float_b, c, context);
 }
 
