@@ -9,6 +9,7 @@
 namespace longstrand {
 
 /// A weight in the form in which the device multiplies by it. Pack it again whenever the weight has changed.
+/// Any number of threads may multiply by one at a time, none while it is packed.
 template <class T>
 class PackedLinear {
  public:
