@@ -7,6 +7,7 @@
 #include <numeric>
 
 #include "pipelines/baseline.hpp"
+#include "pipelines/bench.hpp"
 #include "pipelines/classify.hpp"
 #include "pipelines/command_line.hpp"
 #include "pipelines/convert.hpp"
@@ -28,6 +29,7 @@ constexpr std::array kCommands = {
     Command{"inspect", "what is in a model, run, embedding or sequence file", inspect},
     Command{"baseline", "what k-mer frequencies alone reach: a yardstick for classify", baseline},
     Command{"convert", "a model in the layout of mamba_ssm or transformers", convert},
+    Command{"bench", "tokens a second and memory on this machine", bench},
 };
 
 std::size_t edit_distance(std::string_view a, std::string_view b) {
