@@ -82,7 +82,7 @@ TrainingDataOptions FinetuneOptions::data(std::uint64_t seed) const {
   TrainingDataOptions data{
       .windows = windows(),
       .split = {.valid = training.valid_fraction * (1 - holdout), .test = holdout, .seed = seed},
-      .source = {},
+     
       .ambiguous = io::parse_ambiguous(ambiguous)};
   data.source.reference = reference;
   return data;

@@ -86,7 +86,7 @@ void check_usage(const CommandLine& line, const PretrainOptions& options) {
 
 TokenStore training_data(const RunFolder& run, const PretrainOptions& options, std::uint64_t seed) {
   std::vector<TrainingInput> inputs;
-  for (const auto& path : options.input.paths) inputs.push_back({.path = path, .split = std::nullopt});
+  for (const auto& path : options.input.paths) inputs.push_back({.path = path});
   if (!options.valid.empty()) {
     for (auto& input : inputs) input.split = Split::train;
     for (const auto& path : options.valid) inputs.push_back({.path = path, .split = Split::valid});

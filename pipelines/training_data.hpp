@@ -15,14 +15,14 @@ namespace longstrand::pipelines {
 
 struct TrainingInput {
   std::string path;
-  std::int64_t label = -1;     // class id; -1 without classes
-  std::optional<Split> split;  // of the whole file; nothing: SplitRule decides
+  std::int64_t label = -1;                    // class id; -1 without classes
+  std::optional<Split> split = std::nullopt;  // of the whole file; nothing: SplitRule decides
 };
 
 struct TrainingDataOptions {
-  WindowRule windows;
-  SplitRule split;
-  io::SourceOptions source;
+  WindowRule windows = {};
+  SplitRule split = {};
+  io::SourceOptions source = {};
   io::Ambiguous ambiguous = io::Ambiguous::n;
 };
 
