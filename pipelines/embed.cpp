@@ -49,8 +49,8 @@ void add_options(CommandLine& line, EmbedOptions& options) {
       "longstrand embed -m run/model -r 17:69001-70000 --pool none data/fixtures/chr17.fa.gz -o bases.h5ad");
 }
 
-void check(const EmbedOptions& options) {
-  options.records.check();
+void check(const EmbedOptions& options, const CommandLine& line) {
+  options.records.check(line);
   if (options.per_token() && options.both_strands()) {
     throw UsageError("--reverse-complement average needs --pool mean, last or max");
   }
@@ -93,14 +93,17 @@ std::string fingerprint(const EmbedOptions& options, const Model& model, Precisi
   const RecordOptions& records = options.records;
   std::vector<std::string> inputs;
   for (const std::string& path : records.input.paths) inputs.push_back(identity_of(path));
+  const auto identity_or_none = [](const std::string& path) {
+    return path.empty() ? "none" : identity_of(path);
+  };
   return fmt::format(
-      "model {} precision {} pool {} layer {} reverse-complement {} window {} stride {} regions {} {} "
-      "reference {} "
-      "ambiguous {} inputs {}",
+      "model {} precision {} pool {} layer {} reverse-complement {} window {} stride {} regions {} {} split "
+      "{} {} "
+      "reference {} ambiguous {} inputs {}",
       model.fingerprint(), precision == Precision::bf16 ? "bf16" : "fp32", options.pool, options.layer,
       options.reverse_complement, records.window, records.stride, fmt::join(records.regions, ","),
-      records.regions_file.empty() ? "" : identity_of(records.regions_file), records.input.reference,
-      records.input.ambiguous, fmt::join(inputs, ","));
+      identity_or_none(records.regions_file), identity_or_none(records.split), records.only,
+      records.input.reference, records.input.ambiguous, fmt::join(inputs, ","));
 }
 
 io::AnnDataSettings settings(const CommandLine& line, const EmbedOptions& options, const Model& model,
@@ -197,7 +200,7 @@ void embed(const std::vector<std::string>& arguments) {
       "command line. Windows start afresh; whole records stream, whatever their length.");
   add_options(line, options);
   if (!line.parse(arguments)) return;
-  check(options);
+  check(options, line);
   const InferenceOptions what = inference_options(options);
 
   const Model model = Model::load(options.records.model);

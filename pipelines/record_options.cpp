@@ -2,25 +2,38 @@
 
 namespace longstrand::pipelines {
 
-void RecordOptions::add_to(CommandLine& line, const Defaults& defaults) {
+void RecordOptions::add_to(CommandLine& line, const std::string& window_default) {
   // clang-format off
   line.group("Model").add_options()
       ("model,m", po::value(&model)->required()->value_name("FOLDER"), "config.json and model.safetensors");
-  input.add_to(line, defaults.inputs_required);
+  input.add_to(line, /*required=*/false);
   line.group("Parts of records").add_options()
       ("region,r", po::value(&regions)->value_name("REGION"),
            "chr:start-end, 1-based inclusive; may be given more than once; needs an index")
       ("regions-file,R", po::value(&regions_file)->value_name("FILE"),
            "BED (0-based) if it ends in .bed or .bed.gz, else tabs, 1-based inclusive")
-      ("window", po::value(&window)->default_value(0, defaults.window_default)->value_name("BASES")
-           ->notifier(at_least<std::int64_t>("window", 0)), "cut records into windows, each read on its own; 0: whole records")
+      ("window", po::value(&window)->default_value(0, window_default)->value_name("BASES")
+           ->notifier(at_least<std::int64_t>("window", 0)),
+           "cut records into windows, each read on its own; 0: whole records")
       ("stride", po::value(&stride)->default_value(0, "the window")->value_name("BASES")
-           ->notifier(at_least<std::int64_t>("stride", 0)), "from one window's start to the next one's");
+           ->notifier(at_least<std::int64_t>("stride", 0)), "from one window's start to the next one's")
+      ("split", po::value(&split)->value_name("RUN/split.tsv"),
+           "the windows that finetune listed there, in place of INPUT")
+      ("only", po::value(&only)->default_value("test")->value_name("PART")
+           ->notifier(one_of("only", {"train", "valid", "test"})), "with --split: which of its windows");
   // clang-format on
 }
 
-void RecordOptions::check() const {
+void RecordOptions::check(const CommandLine& line) const {
   if (stride > 0 && window == 0) throw UsageError("--stride needs --window");
+  if (split.empty()) {
+    if (input.paths.empty()) throw UsageError("no input: give INPUT... or --split");
+    return;
+  }
+  for (const char* option : {"input", "region", "regions-file", "window", "stride"}) {
+    if (line.given(option))
+      throw UsageError("--split says which windows to read: leave out INPUT, windows and regions");
+  }
 }
 
 io::SourceOptions RecordOptions::source_options() const {
@@ -30,18 +43,19 @@ io::SourceOptions RecordOptions::source_options() const {
   return options;
 }
 
-// One lane: a CPU gains nothing from more, and records end in the order of the input.
-io::ChunkStreamOptions RecordOptions::stream_options(std::int64_t chunk_tokens) const {
-  return {.lanes = 1,
-          .chunk_tokens = chunk_tokens,
-          .ambiguous = input.ambiguous_policy(),
-          .window = window,
-          .stride = stride};
+std::vector<SplitFile> RecordOptions::split_files() const {
+  return read_split_files(split, *parse_split(only));
 }
 
 io::ChunkStream RecordOptions::open(std::int64_t chunk_tokens, std::int64_t skip_records) const {
-  io::ChunkStreamOptions options = stream_options(chunk_tokens);
-  options.skip_records = skip_records;
+  // One lane: a CPU gains nothing from more, and records end in the order of the input.
+  const io::ChunkStreamOptions options{.lanes = 1,
+                                       .chunk_tokens = chunk_tokens,
+                                       .ambiguous = input.ambiguous_policy(),
+                                       .window = window,
+                                       .stride = stride,
+                                       .skip_records = skip_records};
+  if (!split.empty()) return open_split_files(split_files(), source_options(), options);
   return {input.paths, source_options(), options};
 }
 

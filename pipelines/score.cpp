@@ -34,7 +34,7 @@ void score(const std::vector<std::string>& arguments) {
   line.example(
       "longstrand score -m run/model --window 4096 data/genomes/Aquifex_aeolicus_VF5.fa.gz -o scores.tsv");
   if (!line.parse(arguments)) return;
-  records.check();
+  records.check(line);
 
   const Model model = Model::load(records.model);
   const ResolvedExecution execution = line.execution(/*small_differences=*/true);

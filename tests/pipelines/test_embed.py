@@ -98,6 +98,16 @@ class EmbedTest(unittest.TestCase):
             self.assertEqual(list(data.obs["start"]), [99, 500])
             self.assertEqual(list(data.obs["end"]), [200, 1000])
 
+    def test_windows_of_a_split_are_those_regions(self):
+        split = self.folder / "split.tsv"
+        split.write_text("path\trecord\tstart\tend\tlabel\tsplit\n" + "".join(
+            f"{self.fasta}\tone\t{start}\t{start + 100}\tx\t{part}\n"
+            for start, part in ((0, "train"), (300, "test"), (350, "test"), (900, "test"))))
+        data = self.embed("--split", split, inputs=[])
+        expected = self.embed("-r", "one:301-400", "-r", "one:351-450", "-r", "one:901-1000")
+        self.assertTrue(data.obs.equals(expected.obs))
+        self.assert_close(data.X, expected.X)
+
     def test_the_average_over_strands_does_not_know_the_strand(self):
         flipped = {name: reverse_complement(bases) for name, bases in self.records.items()}
         other = write_fasta(self.folder / "flipped.fa", flipped)
@@ -227,6 +237,8 @@ class EmbedTest(unittest.TestCase):
             ([self.fasta], ["--layer", "x"], 2, "--layer"),
             ([self.fasta], ["--stride", 5], 2, "--window"),
             ([self.fasta], ["--pool", "none", "--reverse-complement", "average"], 2, "--pool"),
+            ([], [], 2, "no input"),
+            ([self.fasta], ["--split", "split.tsv"], 2, "--split"),
             (["-"], ["--resume"], 2, "standard input"),
         ]
         for inputs, arguments, status, word in cases:
