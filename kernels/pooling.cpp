@@ -11,9 +11,9 @@ double pooling_identity(Pooling mode) {
   return mode == Pooling::max ? -std::numeric_limits<double>::infinity() : 0.0;
 }
 
-template <class T, class Sum>
+template <class T>
 void pooling_forward(View<const T, 3> hidden, View<const std::int64_t, 1> valid, Pooling mode,
-                     View<Sum, 2> pooled, Context&) {
+                     View<double, 2> pooled, Context&) {
   const auto [lanes, tokens, channels] = hidden.shape;
   require_shape("pooling_forward: valid", valid, {lanes});
   require_shape("pooling_forward: hidden", hidden, {lanes, tokens, channels});
@@ -33,11 +33,7 @@ void pooling_backward(View<const float, 2> d_pooled, View<const std::int64_t, 1>
   cpu::pooling_backward(d_pooled, valid, is_last, mode, d_hidden);
 }
 
-template void pooling_forward(View<const float, 3>, View<const std::int64_t, 1>, Pooling, View<float, 2>,
-                              Context&);
 template void pooling_forward(View<const float, 3>, View<const std::int64_t, 1>, Pooling, View<double, 2>,
-                              Context&);
-template void pooling_forward(View<const bfloat16, 3>, View<const std::int64_t, 1>, Pooling, View<float, 2>,
                               Context&);
 template void pooling_forward(View<const bfloat16, 3>, View<const std::int64_t, 1>, Pooling, View<double, 2>,
                               Context&);

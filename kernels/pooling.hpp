@@ -10,11 +10,11 @@ enum class Pooling : std::uint8_t { mean, last, max };
 
 /// Adds a chunk: hidden [B, T, D], valid [B], pooled [B, D] in and out.
 /// mean: pooled is the running sum (divide by the record's length at its end); last: the last valid row so
-/// far; max: the running maximum. The caller starts pooled at pooling_identity(mode). Sum is double, or float
-/// for short records: the mean of n rows is then off by about sqrt(n) 6e-8, and past 2^24 rows stands still.
-template <class T, class Sum>
+/// far; max: the running maximum. The caller starts pooled at pooling_identity(mode). It is double because
+/// float sums of ones stand still past 2^24 rows.
+template <class T>
 void pooling_forward(View<const T, 3> hidden, View<const std::int64_t, 1> valid, Pooling mode,
-                     View<Sum, 2> pooled, Context& context);
+                     View<double, 2> pooled, Context& context);
 
 double pooling_identity(Pooling mode);
 

@@ -11,14 +11,14 @@ To convert(From value) {
   return static_cast<To>(static_cast<float>(value));
 }
 
-template <class T, class Sum>
-void add_row(const T* from, std::int64_t count, Sum* to) {
-  for (std::int64_t d = 0; d < count; ++d) to[d] += convert<Sum>(from[d]);
+template <class T>
+void add_row(const T* from, std::int64_t count, double* to) {
+  for (std::int64_t d = 0; d < count; ++d) to[d] += convert<double>(from[d]);
 }
 
-template <class T, class Sum>
-void take_larger(const T* from, std::int64_t count, Sum* to) {
-  for (std::int64_t d = 0; d < count; ++d) to[d] = std::max(to[d], convert<Sum>(from[d]));
+template <class T>
+void take_larger(const T* from, std::int64_t count, double* to) {
+  for (std::int64_t d = 0; d < count; ++d) to[d] = std::max(to[d], convert<double>(from[d]));
 }
 
 template <class From, class To>
@@ -28,14 +28,14 @@ void copy_row(const From* from, std::int64_t count, To* to) {
 
 }  // namespace
 
-template <class T, class Sum>
+template <class T>
 void pooling_forward(View<const T, 3> hidden, View<const std::int64_t, 1> valid, Pooling mode,
-                     View<Sum, 2> pooled) {
+                     View<double, 2> pooled) {
   const auto [lanes, tokens, channels] = hidden.shape;
   for (std::int64_t lane = 0; lane < lanes; ++lane) {
     const std::int64_t count = valid.data[lane];
     assert(count >= 0 && count <= tokens);
-    Sum* to = pooled.at(lane);
+    double* to = pooled.at(lane);
     switch (mode) {
       case Pooling::mean:
         for (std::int64_t t = 0; t < count; ++t) add_row(hidden.at(lane, t), channels, to);
@@ -68,9 +68,7 @@ void pooling_backward(View<const float, 2> d_pooled, View<const std::int64_t, 1>
   }
 }
 
-template void pooling_forward(View<const float, 3>, View<const std::int64_t, 1>, Pooling, View<float, 2>);
 template void pooling_forward(View<const float, 3>, View<const std::int64_t, 1>, Pooling, View<double, 2>);
-template void pooling_forward(View<const bfloat16, 3>, View<const std::int64_t, 1>, Pooling, View<float, 2>);
 template void pooling_forward(View<const bfloat16, 3>, View<const std::int64_t, 1>, Pooling, View<double, 2>);
 template void pooling_backward(View<const float, 2>, View<const std::int64_t, 1>, View<const std::uint8_t, 1>,
                                Pooling, View<float, 3>);

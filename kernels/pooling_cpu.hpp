@@ -5,9 +5,9 @@
 
 namespace longstrand::cpu {
 
-template <class T, class Sum>
+template <class T>
 void pooling_forward(View<const T, 3> hidden, View<const std::int64_t, 1> valid, Pooling mode,
-                     View<Sum, 2> pooled);
+                     View<double, 2> pooled);
 
 template <class T>
 void pooling_backward(View<const float, 2> d_pooled, View<const std::int64_t, 1> valid,

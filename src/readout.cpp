@@ -48,7 +48,7 @@ std::int64_t ReadoutStage<T>::width() const {
 
 template <class T>
 void ReadoutStage<T>::reset(std::int64_t lanes) {
-  pooled_ = Array<float, 2>({lanes, features_width_});
+  pooled_ = Array<double, 2>({lanes, features_width_});
   length_.assign(static_cast<std::size_t>(lanes), 0);
   last_logits_ = Array<float, 2>({lanes, backbone_.vocabulary()});
   log_likelihood_.assign(static_cast<std::size_t>(lanes), 0);
@@ -144,7 +144,7 @@ void ReadoutStage<T>::add_to_pool(const TokenBatch& batch, View<const E, 3> feat
     }
     length_[b] += valid.data[b];
   }
-  pooling_forward<E>(features, valid, pooling_, pooled_.view(), context);
+  pooling_forward(features, valid, pooling_, pooled_.view(), context);
 }
 
 template <class T>
@@ -153,12 +153,10 @@ View<const float, 2> ReadoutStage<T>::finished_records(const TokenBatch& batch, 
   std::vector<float> vector(static_cast<std::size_t>(features_width_));
   for (std::int64_t b = 0; b < batch.lanes; ++b) {
     if (!batch.ends[b]) continue;
-    std::copy_n(pooled_.view().at(b), features_width_, vector.begin());
-    if (length_[b] == 0) {
-      std::fill(vector.begin(), vector.end(), 0.0F);  // an empty record has no tokens to pool
-    } else if (pooling_ == Pooling::mean) {
-      for (float& value : vector) value /= static_cast<float>(length_[b]);
-    }
+    const bool empty = length_[b] == 0;  // has nothing to pool: zeros
+    const double scale = pooling_ == Pooling::mean && !empty ? 1.0 / static_cast<double>(length_[b]) : 1.0;
+    std::transform(pooled_.view().at(b), pooled_.view().at(b) + features_width_, vector.begin(),
+                   [&](double value) { return empty ? 0.0F : static_cast<float>(value * scale); });
     if (head_) {
       const std::vector<double> log_probabilities = head_->log_probabilities(vector);
       std::transform(log_probabilities.begin(), log_probabilities.end(), records.at(b),

@@ -41,7 +41,7 @@ class ReadoutStage {
   int layers_;
   std::int64_t features_width_;
 
-  Array<float, 2> pooled_;                  // [B, features_width]
+  Array<double, 2> pooled_;                 // [B, features_width]
   std::vector<std::int64_t> length_;        // [B]  tokens pooled so far
   Array<float, 2> last_logits_;             // [B, V]  of the lane's last token
   std::vector<double> log_likelihood_;      // [B]

@@ -145,7 +145,7 @@ class ClassificationHead final : public TrainingHead<T> {
 
  private:
   void pool(const TrainingChunk& chunk, View<const T, 3> out, Context& context) {
-    const View<float, 2> pooled = pooled_.view();
+    const View<double, 2> pooled = pooled_.view();
     if (chunk.first) std::fill_n(pooled.data, pooled.size(), pooling_identity(pooling_));
     pooling_forward<T>(out, chunk.valid, pooling_, pooled, context);
     if (chunk.last) classify(chunk);
@@ -153,9 +153,10 @@ class ClassificationHead final : public TrainingHead<T> {
 
   void classify(const TrainingChunk& chunk) {
     const bool mean = pooling_ == Pooling::mean;
-    const float scale = mean ? 1.0F / static_cast<float>(chunk.sequence->length) : 1.0F;
-    std::vector<float> pooled(pooled_.view().data, pooled_.view().data + backbone_.d_model());
-    for (float& value : pooled) value *= scale;
+    const double scale = mean ? 1.0 / static_cast<double>(chunk.sequence->length) : 1.0;
+    std::vector<float> pooled(static_cast<std::size_t>(backbone_.d_model()));
+    std::transform(pooled_.view().data, pooled_.view().data + pooled.size(), pooled.begin(),
+                   [&](double sum) { return static_cast<float>(sum * scale); });
     const std::int32_t label = chunk.sequence->label;
     const std::vector<double> log_probabilities = head_.log_probabilities(pooled);
     const auto best = std::max_element(log_probabilities.begin(), log_probabilities.end());
@@ -166,13 +167,13 @@ class ClassificationHead final : public TrainingHead<T> {
     std::vector<float>& d_pooled = d_pooled_[chunk.sequence_index];
     d_pooled.resize(pooled.size());
     head_.backward(pooled, log_probabilities, label, d_pooled, *gradients_);
-    for (float& value : d_pooled) value *= scale;
+    for (float& value : d_pooled) value *= static_cast<float>(scale);
   }
 
   const Backbone<T>& backbone_;
   ClassifierHead head_;
   Pooling pooling_;
-  Array<float, 2> pooled_;                    // [1, D]  of the sequence under way
+  Array<double, 2> pooled_;                   // [1, D]  of the sequence under way
   std::vector<std::vector<float>> d_pooled_;  // [sequences][D]
   const ParameterStore* gradients_ = nullptr;
 };
