@@ -179,12 +179,15 @@ bool AlignmentSource::at_clean_end() const {
 }
 
 void AlignmentSource::fail_to_decode() const {
-  std::string hint;
-  if (kind_ == SequenceKind::cram) {
-    hint = options_.reference.empty() ? ", or needs its reference: give it with -f REF.fa"
-                                      : ", or was made with another reference than " + options_.reference;
+  if (kind_ != SequenceKind::cram) {
+    throw InputError(
+        fmt::format("{}: record {} is truncated or damaged; get the file again", path_, records_read_ + 1));
   }
-  throw InputError(fmt::format("{}: record {} is truncated or damaged{}", path_, records_read_ + 1, hint));
+  const std::string advice =
+      options_.reference.empty()
+          ? std::string("it is damaged, or needs the reference it was made with: give it with -f REF.fa")
+          : "is it damaged, or was it made with another reference than " + options_.reference + "?";
+  throw InputError(fmt::format("{}: record {} cannot be decoded; {}", path_, records_read_ + 1, advice));
 }
 
 std::int64_t AlignmentSource::read_bases(std::span<char> out) {
