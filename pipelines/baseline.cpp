@@ -1,6 +1,7 @@
 #include "pipelines/baseline.hpp"
 
 #include <algorithm>
+#include <array>
 #include <functional>
 #include <nlohmann/json.hpp>
 #include <set>
@@ -48,7 +49,7 @@ void baseline(const std::vector<std::string>& arguments) {
   int k = 0;
   CommandLine line(
       "baseline", "--split RUN/split.tsv [-o OUT.json]",
-      "A yardstick for classifiers: gives every test window of a split the class whose training windows'\n"
+      "A yardstick for classifiers: gives every test window of a split the class whose other windows'\n"
       "mean k-mer frequencies are nearest, by Euclidean distance and by cosine, and writes both results.");
   // clang-format off
   line.group("Input").add_options()
@@ -61,10 +62,10 @@ void baseline(const std::vector<std::string>& arguments) {
   line.example("longstrand baseline --split run/split.tsv -k 5");
   if (!line.parse(arguments)) return;
 
-  const std::vector<SplitFile> train = read_split_files(split, Split::train);
-  const std::vector<SplitFile> test = read_split_files(split, Split::test);
+  const std::vector<SplitFile> known = read_split_files(split, std::array{Split::train, Split::valid});
+  const std::vector<SplitFile> test = read_split_files(split, std::array{Split::test});
   std::set<std::string> names;
-  for (const auto* files : {&train, &test}) {
+  for (const auto* files : {&known, &test}) {
     for (const SplitFile& file : *files) names.insert(file.label);
   }
   const std::vector<std::string> labels(names.begin(), names.end());
@@ -74,10 +75,10 @@ void baseline(const std::vector<std::string>& arguments) {
   std::array centroids{KmerCentroids(classes, k, Similarity::euclidean),
                        KmerCentroids(classes, k, Similarity::cosine)};
   std::array confusions{ConfusionMatrix(labels), ConfusionMatrix(labels)};
-  const std::vector<std::int64_t> train_classes = classes_of(train, labels);
+  const std::vector<std::int64_t> known_classes = classes_of(known, labels);
   const std::vector<std::int64_t> test_classes = classes_of(test, labels);
-  for_each_window(train, k, [&](std::int64_t file, std::span<const double> counts) {
-    for (KmerCentroids& some : centroids) some.add(train_classes[file], counts);
+  for_each_window(known, k, [&](std::int64_t file, std::span<const double> counts) {
+    for (KmerCentroids& some : centroids) some.add(known_classes[file], counts);
   });
   for_each_window(test, k, [&](std::int64_t file, std::span<const double> counts) {
     for (std::size_t i = 0; i < centroids.size(); ++i) {

@@ -1,5 +1,7 @@
 #include "pipelines/record_options.hpp"
 
+#include <array>
+
 namespace longstrand::pipelines {
 
 void RecordOptions::add_to(CommandLine& line, const std::string& window_default) {
@@ -44,7 +46,8 @@ io::SourceOptions RecordOptions::source_options() const {
 }
 
 std::vector<SplitFile> RecordOptions::split_files() const {
-  return read_split_files(split, *parse_split(only));
+  const std::array parts{*parse_split(only)};
+  return read_split_files(split, parts);
 }
 
 io::ChunkStream RecordOptions::open(std::int64_t chunk_tokens, std::int64_t skip_records) const {

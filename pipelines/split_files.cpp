@@ -10,11 +10,11 @@
 
 namespace longstrand::pipelines {
 
-std::vector<SplitFile> read_split_files(const std::string& split_path, Split only) {
+std::vector<SplitFile> read_split_files(const std::string& split_path, std::span<const Split> parts) {
   std::vector<SplitFile> files;
   std::map<std::string, std::size_t> index_of;  // by path
   read_split(split_path, [&](const SplitWindow& window) {
-    if (window.split != only) return;
+    if (std::ranges::find(parts, window.split) == parts.end()) return;
     const auto [found, is_new] = index_of.try_emplace(window.path, files.size());
     if (is_new) files.push_back({.path = window.path, .label = window.label, .windows = {}});
     SplitFile& file = files[found->second];
@@ -25,7 +25,7 @@ std::vector<SplitFile> read_split_files(const std::string& split_path, Split onl
     file.windows[window.record].push_back({window.start, window.end});
   });
   if (files.empty())
-    throw io::InputError(fmt::format("'{}' has no {} windows", split_path, split_name(only)));
+    throw io::InputError(fmt::format("'{}' has no {} windows", split_path, split_name(parts.front())));
   for (SplitFile& file : files) {
     for (auto& [record, windows] : file.windows) std::ranges::stable_sort(windows, {}, &ListedWindow::begin);
   }

@@ -1,6 +1,7 @@
 // The windows of a split (split.tsv, manifest.hpp), file by file, as input of a chunk stream.
 #pragma once
 
+#include <span>
 #include <string>
 #include <vector>
 
@@ -16,9 +17,9 @@ struct SplitFile {
   WindowList windows;
 };
 
-/// The files that have windows in the part `only`, in the order in which split.tsv names them. Throws
+/// The files that have windows in any of `parts`, in the order in which split.tsv names them. Throws
 /// io::InputError if there are none, or if a file has more than one label.
-std::vector<SplitFile> read_split_files(const std::string& split_path, Split only);
+std::vector<SplitFile> read_split_files(const std::string& split_path, std::span<const Split> parts);
 
 /// The listed windows, each one a record.
 io::ChunkStream open_split_files(const std::vector<SplitFile>& files, const io::SourceOptions& source_options,

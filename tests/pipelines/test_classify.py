@@ -48,7 +48,8 @@ class ClassifyTest(unittest.TestCase):
         split = self.folder / "split.tsv"
         lines = ["path\trecord\tstart\tend\tlabel\tsplit"]
         for file, label in zip(self.files, LABELS):
-            lines += [f"{file}\t{label}_1\t{start}\t{start + 100}\t{label}\ttrain" for start in range(0, 901, 100)]
+            lines += [f"{file}\t{label}_1\t{start}\t{start + 100}\t{label}\t{'train' if start < 700 else 'valid'}"
+                      for start in range(0, 901, 100)]
             lines += [f"{file}\t{label}_1\t{start}\t{start + 100}\t{label}\ttest" for start in range(1000, 1151, 50)]
         split.write_text("\n".join(lines) + "\n")
         return split
@@ -113,7 +114,7 @@ class ClassifyTest(unittest.TestCase):
                  for row in self.classify(*self.files, "--window", 100, "--stride", 50)}
         for row in rows:
             self.assertAlmostEqual(float(row["p_alpha"]), float(every[row["record"], row["start"]]), places=6)
-        self.assertEqual(len(self.classify("--split", self.write_split(), "--only", "train")), 30)
+        self.assertEqual(len(self.classify("--split", self.write_split(), "--only", "train")), 21)
 
     def test_the_baseline_agrees_with_numpy(self):
         k, classes = 2, range(len(LABELS))
