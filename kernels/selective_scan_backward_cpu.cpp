@@ -24,15 +24,16 @@ HWY_BEFORE_NAMESPACE();
 namespace longstrand::HWY_NAMESPACE {
 namespace {
 
-/// States taken together: their h and decays of a segment fill half of a first-level cache of 32 KiB.
-inline constexpr int kBlockStates = 4;
+/// States taken together. Their h and decays of a segment fill half of a first-level cache of 32 KiB, and
+/// their sums over channels fit into one vector (see add_lanes).
+inline constexpr int kBlockStates = kLanes >= 4 ? 4 : 1;
 
 inline constexpr float kLn2 = std::numbers::ln2_v<float>;
 
 /// Scratch of a lane's segment. Rows of a group are [tokens, kLanes].
 struct SegmentScratch {
   float *b, *c;      // [tokens, N]
-  float *d_b, *d_c;  // [tokens, N, kLanes]  sums over the groups; a lane of the vector per summand
+  float *d_b, *d_c;  // [tokens, slots, kLanes]  sums over the groups of channels, by add_lanes
   float *dt, *dtu;   // rows: softplus(delta + bias), dt u
   float *y, *d_y;    // rows: D u + C . h, d_out silu(z)
   float* g_b;        // rows: sum_n g B
@@ -40,6 +41,11 @@ struct SegmentScratch {
   float* h;          // [tokens + 1, kBlockStates, kLanes]  h[t] is the state before token t
   float* power;      // [tokens, kBlockStates, kLanes]      exp(dt A)
 };
+
+/// A slot is kLanes floats: the sums of a block of states, or of a state that is left over.
+constexpr std::int64_t slot_count(std::int64_t states) {
+  return states / kBlockStates + states % kBlockStates;
+}
 
 SegmentScratch take_scratch(std::int64_t states, Arena& arena) {
   constexpr std::int64_t kTokens = kScanCheckpoint_tokens;
@@ -49,8 +55,8 @@ SegmentScratch take_scratch(std::int64_t states, Arena& arena) {
   const auto row = [&] { return take(kTokens, kLanes); };
   return {.b = take(kTokens, states),
           .c = take(kTokens, states),
-          .d_b = take(kTokens, states * kLanes),
-          .d_c = take(kTokens, states * kLanes),
+          .d_b = take(kTokens, slot_count(states) * kLanes),
+          .d_c = take(kTokens, slot_count(states) * kLanes),
           .dt = row(),
           .dtu = row(),
           .y = row(),
@@ -87,7 +93,7 @@ struct StateBlock {
   View<const float, 2> start;  // [kStates, D]  the checkpoint
   View<float, 2> carry;        // [kStates, D]  the lane's d_state
   View<float, 2> d_a;          // [kStates, D padded]  sums of all lanes and segments
-  std::int64_t n, states;
+  std::int64_t n, states, slot;
 };
 
 /// The segment's states again, from its checkpoint; completes y.
@@ -119,7 +125,27 @@ HWY_INLINE void recompute_states(const StateBlock& block, const Segment& segment
   }
 }
 
-HWY_INLINE void add_to(float* sum, FloatVec value) { store(hn::Add(load(sum), value), sum); }
+/// [a0 + a1, b0 + b1] of pairs of lanes, from [a0, a1] and [b0, b1]: half as many vectors, the same sums.
+template <class Tag>
+HWY_INLINE FloatVec fold(Tag tag, FloatVec a, FloatVec b) {
+  const auto low = InterleaveLower(tag, hn::BitCast(tag, a), hn::BitCast(tag, b));
+  const auto high = InterleaveUpper(tag, hn::BitCast(tag, a), hn::BitCast(tag, b));
+  return hn::Add(hn::BitCast(FloatTag(), low), hn::BitCast(FloatTag(), high));
+}
+
+/// Adds to a slot: its lanes i, i + kStates, i + 2 kStates, ... add up to the sum of the lanes of x[i].
+template <int kStates>
+HWY_INLINE void add_lanes(const FloatVec (&x)[kStates], float* slot) {
+  if constexpr (kStates == 1) {
+    store(hn::Add(load(slot), x[0]), slot);
+  } else {
+    static_assert(kStates == 4);
+    const FloatTag single;
+    const hn::RepartitionToWide<hn::RebindToUnsigned<FloatTag>> pair;
+    const FloatVec folded = fold(pair, fold(single, x[0], x[1]), fold(single, x[2], x[3]));
+    store(hn::Add(load(slot), folded), slot);
+  }
+}
 
 /// From the segment's last token to its first.
 template <int kStates>
@@ -140,13 +166,16 @@ HWY_INLINE void walk_back(const StateBlock& block, const Segment& segment, const
     FloatVec g_b = load(scratch.g_b + t * kLanes);
     FloatVec g_h = load(scratch.g_h + t * kLanes);
     const std::int64_t shared = t * block.states + block.n;
+    const std::int64_t slot = t * slot_count(block.states) + block.slot;
+    FloatVec d_b[kStates];
+    FloatVec d_c[kStates];
     HWY_UNROLL(16)
     for (int i = 0; i < kStates; ++i) {
       const FloatVec after = load(scratch.h + ((t + 1) * kStates + i) * kLanes);
       const FloatVec before = load(scratch.h + (t * kStates + i) * kLanes);
       const FloatVec g = hn::MulAdd(d_y, set(scratch.c[shared + i]), carry[i]);
-      add_to(scratch.d_c + (shared + i) * kLanes, hn::Mul(after, d_y));
-      add_to(scratch.d_b + (shared + i) * kLanes, hn::Mul(g, dtu));
+      d_c[i] = hn::Mul(after, d_y);
+      d_b[i] = hn::Mul(g, dtu);
       g_b = hn::MulAdd(g, set(scratch.b[shared + i]), g_b);
       carry[i] = hn::Mul(g, load(scratch.power + (t * kStates + i) * kLanes));
       const FloatVec through_decay = hn::Mul(carry[i], before);
@@ -155,6 +184,8 @@ HWY_INLINE void walk_back(const StateBlock& block, const Segment& segment, const
     }
     store(g_b, scratch.g_b + t * kLanes);
     store(g_h, scratch.g_h + t * kLanes);
+    add_lanes(d_b, scratch.d_b + slot * kLanes);
+    add_lanes(d_c, scratch.d_c + slot * kLanes);
   }
   for (int i = 0; i < kStates; ++i) {
     store(carry[i], block.carry.at(i, group.channel), group.count);
@@ -193,13 +224,19 @@ HWY_INLINE void finish_rows(const SelectiveScanInput<T>& input, const SelectiveS
   store(d_bias, gradient.d_delta_bias.at(group.channel), group.count);
 }
 
-/// sums [tokens, N, kLanes] -> to [B, T, N].
+/// The sums [tokens, slots, kLanes] of add_lanes -> to [B, T, N].
 template <class T>
-void reduce_lanes(const float* sums, const Segment& segment, const View<T, 3>& to) {
+void reduce_slots(const float* slot, const Segment& segment, const View<T, 3>& to) {
+  const std::int64_t states = to.shape[2];
   for (std::int64_t t = 0; t < segment.tokens; ++t) {
     T* row = to.at(segment.lane, segment.begin + t);
-    for (std::int64_t n = 0; n < to.shape[2]; ++n, sums += kLanes) {
-      row[n] = T(hn::GetLane(hn::SumOfLanes(FloatTag(), load(sums))));
+    for (std::int64_t n = 0; n < states; slot += kLanes) {
+      const int width = n + kBlockStates <= states ? kBlockStates : 1;
+      for (int i = 0; i < width; ++i) {
+        float sum = 0;
+        for (std::int64_t lane = i; lane < kLanes; lane += width) sum += slot[lane];
+        row[n++] = T(sum);
+      }
     }
   }
 }
@@ -211,8 +248,8 @@ void backward_segment(const SelectiveScanInput<T>& input, const SelectiveScanGra
   const std::int64_t states = input.decay.shape[0];
   widen_rows(input.b, segment, scratch.b);
   widen_rows(input.c, segment, scratch.c);
-  std::fill_n(scratch.d_b, segment.tokens * states * kLanes, 0.0F);
-  std::fill_n(scratch.d_c, segment.tokens * states * kLanes, 0.0F);
+  std::fill_n(scratch.d_b, segment.tokens * slot_count(states) * kLanes, 0.0F);
+  std::fill_n(scratch.d_c, segment.tokens * slot_count(states) * kLanes, 0.0F);
   const auto start = innermost(gradient.checkpoints, segment.begin / kScanCheckpoint_tokens, segment.lane);
   const auto carry = innermost(gradient.d_state, segment.lane);
   for (std::int64_t channel = 0; channel < channels; channel += kLanes) {
@@ -224,7 +261,8 @@ void backward_segment(const SelectiveScanInput<T>& input, const SelectiveScanGra
                         carry.slice(n, count),
                         d_a.slice(n, count),
                         n,
-                        states};
+                        states,
+                        n / kBlockStates + n % kBlockStates};
     };
     std::int64_t n = 0;
     for (; n + kBlockStates <= states; n += kBlockStates) {
@@ -237,8 +275,8 @@ void backward_segment(const SelectiveScanInput<T>& input, const SelectiveScanGra
     }
     finish_rows(input, gradient, segment, group, scratch);
   }
-  reduce_lanes(scratch.d_b, segment, gradient.d_b);
-  reduce_lanes(scratch.d_c, segment, gradient.d_c);
+  reduce_slots(scratch.d_b, segment, gradient.d_b);
+  reduce_slots(scratch.d_c, segment, gradient.d_c);
 }
 
 /// d_a [N, D padded] is the gradient of A; dA/da_log = A = decay ln 2.
