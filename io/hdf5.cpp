@@ -22,7 +22,12 @@ herr_t take_innermost(unsigned, const H5E_error2_t* entry, void* reason) {
   return 1;  // stops the walk
 }
 
-void silence() { H5Eset_auto2(H5E_DEFAULT, nullptr, nullptr); }
+// Before anything else of HDF5 is called. A file that could not be closed because the disk is full stays open
+// inside HDF5, whose clean-up at exit then crashes: ours closes every handle itself and needs none.
+void prepare_library() {
+  H5dont_atexit();
+  H5Eset_auto2(H5E_DEFAULT, nullptr, nullptr);
+}
 
 PropertyList property_list(hid_t kind) { return {H5Pcreate(kind), "set up", "property list"}; }
 
@@ -108,13 +113,13 @@ std::int64_t check(std::int64_t result, std::string_view action, std::string_vie
 }
 
 File create_file(const std::string& path) {
-  silence();
+  prepare_library();
   const auto access = file_access();
   return {H5Fcreate(path.c_str(), H5F_ACC_TRUNC, H5P_DEFAULT, access.get()), "create", path};
 }
 
 File open_file(const std::string& path) {
-  silence();
+  prepare_library();
   const auto access = file_access();
   return {H5Fopen(path.c_str(), H5F_ACC_RDONLY, access.get()), "open", path};
 }
