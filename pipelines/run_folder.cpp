@@ -42,16 +42,13 @@ std::span<const float> span_of(View<float, 1> view) {
   return {view.data, static_cast<std::size_t>(view.size())};
 }
 
-std::vector<float> take_array(io::Snapshot& snapshot, const char* name, std::int64_t size,
-                              const std::string& path) {
-  auto found = snapshot.arrays.find(name);
-  if (found == snapshot.arrays.end() || std::ssize(found->second) != size) {
-    throw std::runtime_error(
-        fmt::format("'{}' does not belong to this model ({} values of '{}' expected); begin the "
-                    "run again with --force",
-                    path, size, name));
-  }
-  return std::move(found->second);
+// A value of trainer.h5.
+template <class Map>
+const typename Map::mapped_type& saved_value(const Map& values, const char* name, const std::string& path) {
+  const auto found = values.find(name);
+  if (found != values.end()) return found->second;
+  throw std::runtime_error(fmt::format(
+      "'{}' has no '{}': it is not the state of a run; begin the run again with --force", path, name));
 }
 
 // Puts a folder in the place of another, so that at any moment the old or the new one is there.
@@ -121,18 +118,30 @@ void RunFolder::settle_config(const std::string& config) {
 
 bool RunFolder::has_state() const { return fs::exists(file(kState)); }
 
-RunState RunFolder::load_state(Model& model, Trainer& trainer) const {
-  auto snapshot = io::load_snapshot(file(kState));
+Model RunFolder::load_model() const {
+  Model model = Model::load(path_ / "model");
+  const auto snapshot = io::load_snapshot(file(kState));
   const auto weights = model.parameters().all();
-  const auto loaded = take_array(snapshot, "weights", weights.size(), file(kState));
-  std::copy(loaded.begin(), loaded.end(), weights.data);
-  trainer.set_state({.first_moment = take_array(snapshot, "first_moment", weights.size(), file(kState)),
-                     .second_moment = take_array(snapshot, "second_moment", weights.size(), file(kState)),
-                     .updates = snapshot.integers.at("updates")});
-  return {.step = snapshot.integers.at("step"),
-          .best = {.step = snapshot.integers.at("best_step"),
-                   .loss = snapshot.reals.at("best_loss"),
-                   .accuracy = snapshot.reals.at("best_accuracy")}};
+  const auto& saved = saved_value(snapshot.arrays, "weights", file(kState));
+  if (std::ssize(saved) != weights.size()) {
+    throw std::runtime_error(
+        fmt::format("'{}' has {} weights, the model beside it {}: begin the run again with --force",
+                    file(kState), saved.size(), weights.size()));
+  }
+  std::copy(saved.begin(), saved.end(), weights.data);
+  return model;
+}
+
+RunState RunFolder::load_state(Trainer& trainer) const {
+  const auto path = file(kState);
+  const auto snapshot = io::load_snapshot(path);
+  trainer.set_state({.first_moment = saved_value(snapshot.arrays, "first_moment", path),
+                     .second_moment = saved_value(snapshot.arrays, "second_moment", path),
+                     .updates = saved_value(snapshot.integers, "updates", path)});
+  return {.step = saved_value(snapshot.integers, "step", path),
+          .best = {.step = saved_value(snapshot.integers, "best_step", path),
+                   .loss = saved_value(snapshot.reals, "best_loss", path),
+                   .accuracy = saved_value(snapshot.reals, "best_accuracy", path)}};
 }
 
 void RunFolder::save(const Model& model, const Trainer& trainer, const RunState& state) const {

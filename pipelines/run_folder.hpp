@@ -53,10 +53,11 @@ class RunFolder {
 
   /// True if a save can be resumed.
   bool has_state() const;
-  /// The model of the last save.
-  Model load_model() const { return Model::load(path_ / "model"); }
-  /// Sets the weights and the trainer to the last save.
-  RunState load_state(Model& model, Trainer& trainer) const;
+  /// The model of the last save, with the weights of trainer.h5: a run killed between the two has a newer
+  /// model/.
+  Model load_model() const;
+  /// Sets a trainer of that model to the last save.
+  RunState load_state(Trainer& trainer) const;
   void save(const Model& model, const Trainer& trainer, const RunState& state) const;
   void save_best(const Model& model) const { save_model(model, "best"); }
 

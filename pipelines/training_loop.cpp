@@ -24,7 +24,7 @@ class TrainingLoop {
         run_(run),
         model_(model),
         trainer_(trainer),
-        state_(run.has_state() ? run.load_state(model, trainer) : RunState{}),
+        state_(run.has_state() ? run.load_state(trainer) : RunState{}),
         metrics_(run.file("metrics.jsonl"), state_.step) {}
 
   void run() {
