@@ -4,6 +4,7 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <boost/algorithm/string/case_conv.hpp>
 #include <fstream>
 #include <iostream>
 #include <limits>
@@ -82,6 +83,7 @@ po::options_description& CommandLine::group(const std::string& title) {
 }
 
 void CommandLine::positional(const std::string& name, po::value_semantic* value) {
+  positional_ = name;
   hidden_.add_options()(name.c_str(), value);
   positions_.add(name.c_str(), -1);
 }
@@ -119,6 +121,11 @@ bool CommandLine::parse(const std::vector<std::string>& arguments) {
       return false;
     }
     po::notify(values_);
+  } catch (const po::required_option& error) {
+    if (error.get_option_name() != "--" + positional_) {
+      throw UsageError(fmt::format("{} is required", error.get_option_name()));
+    }
+    throw UsageError(fmt::format("no {} is given", boost::to_upper_copy(positional_)));
   } catch (const po::error& error) {
     throw UsageError(error.what());
   }

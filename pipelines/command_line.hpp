@@ -86,7 +86,8 @@ class CommandLine {
     po::options_description options;
   };
   std::list<Group> groups_;         // a list: commands hold references into it
-  po::options_description hidden_;  // the positional ones
+  std::string positional_;          // what stands without an option's name
+  po::options_description hidden_;  // the same, as an option
   po::positional_options_description positions_;
   po::variables_map values_;
   std::string text_;

@@ -160,6 +160,8 @@ void finetune(const std::vector<std::string>& arguments) {
   FinetuneOptions options;
   options.add_to(line);
   if (!line.parse(arguments)) return;
+  options.windows();
+  options.training.check();
   const auto execution = line.execution();
   const std::uint64_t seed = line.common().seed;
   const Manifest manifest = read_classes(options.labels);

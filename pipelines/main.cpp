@@ -24,11 +24,15 @@ void print_error(const std::string& who, std::string what, const std::string& hi
   fmt::print(stderr, "{}{}: error: {}{}\n", stderr_is_terminal() ? "\r\x1b[K" : "", who, what, hint);
 }
 
+void flush_standard_output() {
+  if (!std::cout.flush()) throw std::runtime_error("cannot write to standard output");
+}
+
 int run_command(const Command& command, const std::vector<std::string>& arguments) {
   const std::string who = fmt::format("longstrand {}", command.name);
   try {
     command.run(arguments);
-    if (!std::cout.flush()) throw std::runtime_error("cannot write to standard output");
+    flush_standard_output();
     return kDone;
   } catch (const UsageError& error) {
     print_error(who, error.what(), fmt::format("; see {} --help", who));
@@ -46,15 +50,19 @@ int run_program(const std::vector<std::string>& words) {
     fmt::print(stderr, "{}", program_help());
     return kWrongUsage;
   }
-  if (words[0] == "--help" || words[0] == "-h" || words[0] == "--version") {
-    std::cout << (words[0] == "--version" ? "longstrand " LONGSTRAND_VERSION "\n" : program_help());
-    return std::cout.flush() ? kDone : kFailed;
-  }
   try {
+    if (words[0] == "--help" || words[0] == "-h" || words[0] == "--version") {
+      std::cout << (words[0] == "--version" ? "longstrand " LONGSTRAND_VERSION "\n" : program_help());
+      flush_standard_output();
+      return kDone;
+    }
     return run_command(find_command(words[0]), {words.begin() + 1, words.end()});
   } catch (const UsageError& error) {
     print_error("longstrand", error.what(), "; see longstrand --help");
     return kWrongUsage;
+  } catch (const std::exception& error) {
+    print_error("longstrand", error.what());
+    return kFailed;
   }
 }
 

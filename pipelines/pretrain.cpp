@@ -75,7 +75,10 @@ std::int64_t PretrainOptions::context_bases() const {
   return bases;
 }
 
+// Before anything is written: what is wrong with the options themselves.
 void check_usage(const CommandLine& line, const PretrainOptions& options) {
+  options.context_bases();
+  options.training.check();
   if (options.objective == "mlm") throw UsageError("--objective mlm is not in this version");
   if (options.init.empty()) return;
   for (const char* name : {"d-model", "layers", "d-state"}) {

@@ -51,8 +51,12 @@ void TrainingOptions::add_to(CommandLine& line, const TrainingDefaults& defaults
   // clang-format on
 }
 
-RunStart TrainingOptions::start() const {
+void TrainingOptions::check() const {
   if (resume && force) throw UsageError("--resume and --force exclude each other");
+  optimizer();
+}
+
+RunStart TrainingOptions::start() const {
   return resume ? RunStart::resume : force ? RunStart::overwrite : RunStart::fresh;
 }
 

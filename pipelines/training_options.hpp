@@ -39,8 +39,9 @@ struct TrainingOptions {
   /// Must outlive the command line's parse().
   void add_to(CommandLine& line, const TrainingDefaults& defaults);
 
+  /// Throws UsageError for what only a look at the options together, or into them, shows to be wrong.
+  void check() const;
   RunStart start() const;
-  /// Throws UsageError for malformed --betas.
   OptimizerOptions optimizer() const;
   std::int64_t steps_for(std::int64_t steps_per_epoch) const;
   LearningRate schedule_over(std::int64_t total_steps) const;
