@@ -99,6 +99,34 @@ void take_windows_of(const ClassifierSpec& classifier, const CommandLine& line, 
   if (!line.given("stride")) records.stride = classifier.window_bases > 0 ? classifier.stride_bases : 0;
 }
 
+// One row a record. `true_classes`, by file, are empty where the truth is not known, and then so is the
+// result.
+ConfusionMatrix write_table(Inference& inference, const ClassifyOptions& options,
+                            const std::vector<std::string>& labels,
+                            const std::vector<std::int64_t>& true_classes) {
+  const bool evaluates = !true_classes.empty();
+  io::TsvWriter table(options.output, columns(labels, evaluates));
+  ConfusionMatrix confusion(labels);
+  const auto add_row = [&](const ChunkResult& result) {
+    if (!ends_record(result)) return;
+    const io::RecordInfo& record = record_of(result);
+    const std::span<const float> probabilities(result.records.data, labels.size());
+    const auto predicted = std::ranges::max_element(probabilities) - probabilities.begin();
+    table.cell(record.name).cell(record.begin).cell(record.begin + record.length).cell(labels[predicted]);
+    for (const float probability : probabilities) table.cell(probability);
+    if (evaluates) {
+      const std::int64_t truth = true_classes[origin_of(result.batch).file_index[0]];
+      confusion.add(truth, predicted);
+      table.cell(labels[truth]);
+    }
+    table.end_row();
+  };
+  run_records(inference, options.records.open(inference.preferred_chunk_tokens()), {.label = "classifying"},
+              add_row);
+  table.commit();
+  return confusion;
+}
+
 }  // namespace
 
 void classify(const std::vector<std::string>& arguments) {
@@ -126,25 +154,7 @@ void classify(const std::vector<std::string>& arguments) {
   if (truth) true_classes = classes_of(*truth, labels);
 
   Inference inference(model, line.execution().options, {.readout = Readout::probabilities});
-  io::TsvWriter table(options.output, columns(labels, truth.has_value()));
-  ConfusionMatrix confusion(labels);
-  run_records(
-      inference, options.records.open(inference.preferred_chunk_tokens()), {.label = "classifying"},
-      [&](const ChunkResult& result) {
-        if (!ends_record(result)) return;
-        const io::RecordInfo& record = record_of(result);
-        const std::span<const float> probabilities(result.records.data, labels.size());
-        const auto predicted = std::ranges::max_element(probabilities) - probabilities.begin();
-        table.cell(record.name).cell(record.begin).cell(record.begin + record.length).cell(labels[predicted]);
-        for (const float probability : probabilities) table.cell(probability);
-        if (truth) {
-          const std::int64_t true_class = true_classes[origin_of(result.batch).file_index[0]];
-          confusion.add(true_class, predicted);
-          table.cell(labels[true_class]);
-        }
-        table.end_row();
-      });
-  table.commit();
+  const ConfusionMatrix confusion = write_table(inference, options, labels, true_classes);
   if (!truth) return;
   log_confusion(confusion);
   if (options.output == "-") return;

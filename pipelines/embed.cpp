@@ -97,9 +97,8 @@ std::string fingerprint(const EmbedOptions& options, const Model& model, Precisi
     return path.empty() ? "none" : identity_of(path);
   };
   return fmt::format(
-      "model {} precision {} pool {} layer {} reverse-complement {} window {} stride {} regions {} {} split "
-      "{} {} "
-      "reference {} ambiguous {} inputs {}",
+      "model {} precision {} pool {} layer {} reverse-complement {} window {} stride {} "
+      "regions {} {} split {} {} reference {} ambiguous {} inputs {}",
       model.fingerprint(), precision == Precision::bf16 ? "bf16" : "fp32", options.pool, options.layer,
       options.reverse_complement, records.window, records.stride, fmt::join(records.regions, ","),
       identity_or_none(records.regions_file), identity_or_none(records.split), records.only,
