@@ -204,6 +204,10 @@ void CommandLine::print_help() const {
   for (const auto& example : examples_) std::cout << "  " << example << '\n';
 }
 
+po::typed_value<double>* with_default(double& variable, double value) {
+  return po::value(&variable)->default_value(value, fmt::format("{}", value));
+}
+
 template <class T>
 std::function<void(const T&)> in_range(std::string option, T low, T high) {
   return [option = std::move(option), low, high](const T& value) {

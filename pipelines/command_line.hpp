@@ -93,6 +93,10 @@ class CommandLine {
   std::string text_;
 };
 
+/// An option's value with a default that the help shows in its shortest form (Boost would print
+/// 0.10000000000000001).
+po::typed_value<double>* with_default(double& variable, double value);
+
 /// For po::typed_value::notifier: throws UsageError naming the option unless low <= value <= high.
 template <class T>
 std::function<void(const T&)> in_range(std::string option, T low, T high);

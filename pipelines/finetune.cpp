@@ -53,7 +53,7 @@ void FinetuneOptions::add_to(CommandLine& line) {
            ->notifier(at_least<std::int64_t>("stride", 0)), "between the starts of neighbouring windows")
       ("batch", po::value(&batch)->default_value(16)->value_name("N")
            ->notifier(in_range<std::int64_t>("batch", 1, 1 << 20)), "sequences of a step; classes take turns")
-      ("holdout", po::value(&holdout)->default_value(0.2)->value_name("F")
+      ("holdout", with_default(holdout, 0.2)->value_name("F")
            ->notifier(in_range<double>("holdout", 0, 0.9)),
            "kept from training and listed as test in RUN/split.tsv, where the manifest has no split: the end of every "
            "record, or of short records so many as a whole")
@@ -82,7 +82,7 @@ TrainingDataOptions FinetuneOptions::data(std::uint64_t seed) const {
   TrainingDataOptions data{
       .windows = windows(),
       .split = {.valid = training.valid_fraction * (1 - holdout), .test = holdout, .seed = seed},
-     
+
       .ambiguous = io::parse_ambiguous(ambiguous)};
   data.source.reference = reference;
   return data;

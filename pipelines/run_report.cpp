@@ -73,12 +73,11 @@ void write_table(const RunFolder& run, const std::string& name, const History& h
                                 {"tokens per second", static_cast<double>(history.tokens) / history.seconds}};
   for (const auto& [metric, curve] : history.curves)
     row[fmt::format("last {}", metric)] = curve.back().second;
-  io::write_multiqc_table(
-      run.path().string(),
-      {.id = fmt::format("{}_run", name),
-       .name = fmt::format("Run ({})", name),
-       .description = "What was trained and how fast, from metrics.jsonl."},
-      {{std::filesystem::absolute(run.path()).lexically_normal().filename().string(), row}});
+  io::write_multiqc_table(run.path().string(),
+                          {.id = fmt::format("{}_run", name),
+                           .name = fmt::format("Run ({})", name),
+                           .description = "What was trained and how fast, from metrics.jsonl."},
+                          {{std::filesystem::canonical(run.path()).filename().string(), row}});
 }
 
 }  // namespace

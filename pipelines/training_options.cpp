@@ -27,9 +27,9 @@ void TrainingOptions::add_to(CommandLine& line, const TrainingDefaults& defaults
   line.group("Optimisation").add_options()
       ("steps", po::value(&steps)->default_value(0, "by --epochs")->value_name("N")
            ->notifier(at_least<std::int64_t>("steps", 0)), "length of the run")
-      ("epochs", po::value(&epochs)->default_value(defaults.epochs)->value_name("X")
+      ("epochs", with_default(epochs, defaults.epochs)->value_name("X")
            ->notifier(at_least<double>("epochs", 0)), "length of the run, where --steps does not say it")
-      ("lr", po::value(&learning_rate)->default_value(defaults.learning_rate)->value_name("X")
+      ("lr", with_default(learning_rate, defaults.learning_rate)->value_name("X")
            ->notifier(at_least<double>("lr", 0)), "learning rate at its peak")
       ("min-lr", po::value(&least_learning_rate)->default_value(-1, "a tenth of --lr")->value_name("X"),
            "learning rate at the end")
@@ -37,13 +37,13 @@ void TrainingOptions::add_to(CommandLine& line, const TrainingDefaults& defaults
            "steps until the learning rate is at its peak")
       ("schedule", po::value(&schedule)->default_value("cosine")->value_name("HOW")
            ->notifier(one_of("schedule", {"cosine", "constant"})), "of the learning rate after that: cosine, constant")
-      ("weight-decay", po::value(&weight_decay)->default_value(0.1)->value_name("X")
+      ("weight-decay", with_default(weight_decay, 0.1)->value_name("X")
            ->notifier(at_least<double>("weight-decay", 0)), "not on A, D, biases and norms")
       ("betas", po::value(&betas)->default_value("0.9,0.95")->value_name("X,Y"), "of AdamW")
-      ("clip-norm", po::value(&clip_norm)->default_value(1.0)->value_name("X")
+      ("clip-norm", with_default(clip_norm, 1.0)->value_name("X")
            ->notifier(at_least<double>("clip-norm", 0)), "largest norm of the gradient; 0: no limit");
   line.group("Data").add_options()
-      ("valid-fraction", po::value(&valid_fraction)->default_value(defaults.valid_fraction)->value_name("F")
+      ("valid-fraction", with_default(valid_fraction, defaults.valid_fraction)->value_name("F")
            ->notifier(in_range<double>("valid-fraction", 0, 0.9)),
            "validation data: the end of every record, or of short records so many as a whole")
       ("reverse-complement-augment", po::bool_switch(&reverse_complement),
