@@ -87,7 +87,7 @@ HWY_INLINE void prepare_rows(const SelectiveScanInput<T>& input, const View<cons
   }
 }
 
-/// States [n, n + kStates) of a group: where they lie in the operands.
+/// States [n, n + kStates) of N: where they lie in the operands, and which slot their sums go to.
 struct StateBlock {
   View<const float, 2> decay;  // [kStates, D]
   View<const float, 2> start;  // [kStates, D]  the checkpoint
@@ -125,7 +125,9 @@ HWY_INLINE void recompute_states(const StateBlock& block, const Segment& segment
   }
 }
 
-/// [a0 + a1, b0 + b1] of pairs of lanes, from [a0, a1] and [b0, b1]: half as many vectors, the same sums.
+/// In every 128 bits, as elements of Tag: the lower half of a beside that of b, interleaved, plus the upper
+/// halves; one vector for two, in which their sums over the lanes stay apart. (The interleaving functions are
+/// looked up when called, since the target of a single lane has none.)
 template <class Tag>
 HWY_INLINE FloatVec fold(Tag tag, FloatVec a, FloatVec b) {
   const auto low = InterleaveLower(tag, hn::BitCast(tag, a), hn::BitCast(tag, b));

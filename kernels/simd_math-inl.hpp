@@ -73,7 +73,7 @@ HWY_INLINE void store(FloatVec value, T* to, std::int64_t count) {
 
 // ---- Elementary functions.
 
-/// p 2^n, for n a whole number in [-126, 127].
+/// p 2^n for p of about 1 and n a whole number in [-127, 127]; 0 for p = 1 and n = -127.
 HWY_INLINE FloatVec scale_by_power_of_2(FloatVec p, FloatVec n) {
   const hn::RebindToSigned<FloatTag> word;
   const auto exponent = hn::ShiftLeft<23>(hn::ConvertTo(word, n));
@@ -92,16 +92,16 @@ HWY_INLINE FloatVec exp2_of_fraction(FloatVec f) {
 
 /// 2^x of a finite x. Exactly 1 at 0: a token of dt = 0 leaves the state as it is. The error vanishes with x,
 /// which slow decays need: what the scan raises to the power of the record's length must not be biased.
-/// Results below the normal numbers may be 0; x above 127 may give 2^127.
+/// From -126 to -127 the result may be anything between 0 and 2^-126, below it is 0; above 127 it may be
+/// 2^127.
 HWY_INLINE FloatVec exp2(FloatVec x) {
 #if HWY_TARGET == HWY_AVX3
   const FloatVec whole = hn::Round(x);
   return FloatVec{_mm512_scalef_ps(exp2_of_fraction(hn::Sub(x, whole)).raw, whole.raw)};
 #else
-  const FloatVec bounded = hn::Min(hn::Max(x, set(-126.0F)), set(127.0F));
+  const FloatVec bounded = hn::Min(hn::Max(x, set(-127.0F)), set(127.0F));
   const FloatVec whole = hn::Round(bounded);
-  const FloatVec power = scale_by_power_of_2(exp2_of_fraction(hn::Sub(bounded, whole)), whole);
-  return hn::IfThenZeroElse(hn::Lt(x, set(-126.0F)), power);
+  return scale_by_power_of_2(exp2_of_fraction(hn::Sub(bounded, whole)), whole);
 #endif
 }
 
