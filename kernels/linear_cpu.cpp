@@ -71,7 +71,11 @@ dnnl::primitive_attr attributes(GradientMode mode) {
 
 dnnl::matmul::primitive_desc describe(const memory::desc& x, const memory::desc& weight,
                                       const memory::desc& y, GradientMode mode) {
+#if DNNL_VERSION_MAJOR >= 3
+  return {engine(), x, weight, y, attributes(mode)};
+#else
   return {dnnl::matmul::desc(x, weight, y), attributes(mode), engine()};
+#endif
 }
 
 /// The order in which oneDNN wants the weight [k, n].
