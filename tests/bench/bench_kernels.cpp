@@ -178,13 +178,12 @@ void measure_conv(const Report& report) {
 }  // namespace longstrand
 
 int main() {
-  using namespace longstrand;
-  const double rate = multiply_adds_per_us();
+  const double rate = longstrand::multiply_adds_per_us();
   for (const std::int64_t tokens : {64, 256}) {
-    measure_scan<float>({tokens, "fp32", rate});
-    measure_scan<bfloat16>({tokens, "bf16", rate});
-    measure_conv<float>({tokens, "fp32", rate});
-    measure_conv<bfloat16>({tokens, "bf16", rate});
+    longstrand::measure_scan<float>({tokens, "fp32", rate});
+    longstrand::measure_scan<longstrand::bfloat16>({tokens, "bf16", rate});
+    longstrand::measure_conv<float>({tokens, "fp32", rate});
+    longstrand::measure_conv<longstrand::bfloat16>({tokens, "bf16", rate});
   }
 }
 #endif  // HWY_ONCE
