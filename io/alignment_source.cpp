@@ -148,7 +148,7 @@ bool AlignmentSource::next_record(RecordInfo& record) {
     if (!read_record()) return false;
   } while ((record_->core.flag & options_.require_flags) != options_.require_flags ||
            (record_->core.flag & options_.exclude_flags) != 0);
-  record = RecordInfo{};
+  record.clear();
   record.name = bam_get_qname(record_.get());
   record.length = record_->core.l_qseq;
   next_base_ = 0;

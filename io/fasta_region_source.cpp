@@ -35,7 +35,7 @@ bool FastaRegionSource::next_record(RecordInfo& record) {
   missing_ = 0;
   if (next_region_ == regions_.size()) return false;
   const Region& region = regions_[next_region_++];
-  record = RecordInfo{};
+  record.clear();
   record.name = region.name;
   record.begin = region.begin;
   record.length = region.end - region.begin;

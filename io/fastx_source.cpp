@@ -56,7 +56,7 @@ void FastxSource::read_header(RecordInfo& record) {
   while (!line.empty() && is_space(line.front())) line.remove_prefix(1);
   const auto name_end = std::find_if(line.begin(), line.end(), is_space);
   auto description = std::find_if_not(name_end, line.end(), is_space);
-  record = RecordInfo{};
+  record.clear();
   record.name.assign(line.begin(), name_end);
   record.description.assign(description, line.end());
   record_name_ = record.name;

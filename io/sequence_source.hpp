@@ -30,6 +30,15 @@ struct RecordInfo {
   std::int64_t begin = 0;    // 0-based position of the first delivered base in the named sequence
   std::int64_t length = -1;  // bases that will be delivered; -1 where that is unknown before the end
   char strand = '+';         // of the delivered bases; reads come in their original orientation
+
+  // As new, but the strings keep their memory: there are millions of reads.
+  void clear() {
+    name.clear();
+    description.clear();
+    begin = 0;
+    length = -1;
+    strand = '+';
+  }
 };
 
 class SequenceSource {
