@@ -22,11 +22,7 @@ template <class T, int Rank>
 void require_shape(const char* operand, const View<T, Rank>& view,
                    const std::array<std::type_identity_t<std::int64_t>, Rank>& expected,
                    bool optional = false) {
-  if (view.empty()) {
-    if (optional || view.size() == 0) return;
-  } else if (view.shape == expected) {
-    return;
-  }
+  if (view.empty() ? optional : view.shape == expected) return;
   std::ostringstream text;
   text << operand << ": expected shape [";
   for (int i = 0; i < Rank; ++i) text << (i ? ", " : "") << expected[i];
