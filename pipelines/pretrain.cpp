@@ -119,8 +119,7 @@ void report_data(const TokenStore& store, std::int64_t batch) {
                store.window_count(Split::train), store.window_tokens(Split::train), batch,
                store.window_count(Split::valid), store.window_tokens(Split::valid));
   if (store.window_count(Split::valid) == 0) {
-    spdlog::warn(
-        "no record is long enough to spare validation data: no validation, and no best/; see --valid");
+    spdlog::warn("there is no validation data: no validation, and no best/; see --valid, --valid-fraction");
   }
 }
 
