@@ -17,7 +17,7 @@ constexpr int kBarCells = 24;
 
 std::string bar(double fraction) {
   const int full = std::clamp(static_cast<int>(fraction * kBarCells), 0, kBarCells);
-  return fmt::format("[{:=<{}}{: <{}}] {:3.0f} %", "", full, "", kBarCells - full, 100 * fraction);
+  return fmt::format(" [{:=<{}}{: <{}}]", "", full, "", kBarCells - full);
 }
 
 }  // namespace
@@ -60,7 +60,7 @@ void Progress::update(std::int64_t bases, double fraction, std::string_view deta
 std::string Progress::line(double seconds, std::int64_t bases, double fraction,
                            std::string_view detail) const {
   std::string text = label_;
-  if (fraction >= 0) text += fmt::format(" {}", bar(fraction));
+  if (fraction >= 0) text += fmt::format("{} {:3.0f} %", terminal_ ? bar(fraction) : "", 100 * fraction);
   text += fmt::format("  {}bases/s", with_unit_prefix(static_cast<double>(bases) / seconds));
   if (!detail.empty()) text += fmt::format("  {}", detail);
   if (fraction > fraction_before_) {
