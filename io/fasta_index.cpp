@@ -36,6 +36,14 @@ std::int64_t take_column(std::string_view& text) {
   return value;
 }
 
+// Every position can be computed, and lies within what a virtual offset holds.
+bool is_consistent(const FastaIndex::Sequence& sequence) {
+  if (sequence.length == 0) return true;
+  if (sequence.line_bases == 0 || sequence.line_bytes < sequence.line_bases) return false;
+  const std::int64_t lines = sequence.length / sequence.line_bases + 1;
+  return lines <= (kLargest - sequence.offset) / sequence.line_bytes;
+}
+
 std::int64_t little_endian(const char* bytes) {
   std::uint64_t value = 0;
   for (int i = 7; i >= 0; --i) value = value << 8 | static_cast<unsigned char>(bytes[i]);
@@ -63,8 +71,7 @@ void FastaIndex::read_fai(const std::string& path) {
       *column = take_column(columns);
       if (*column < 0) fail_to_use(index, path);
     }
-    const bool has_lines = sequence.line_bases > 0 && sequence.line_bytes >= sequence.line_bases;
-    if (!columns.empty() || (sequence.length > 0 && !has_lines)) fail_to_use(index, path);
+    if (!columns.empty() || !is_consistent(sequence)) fail_to_use(index, path);
     sequences_.emplace(line.substr(0, tab), sequence);
   }
 }
