@@ -1,10 +1,12 @@
 // A training run on disk:
 //
-//   data/                  what is trained on (token_store.hpp)
-//   config.ini             the options as resolved; written before the first step, it marks the folder as a
-//   run metrics.jsonl          one object a step trainer.h5             everything that the next step depends
-//   on: weights, moments, step, best so far model/  best/          the weights of trainer.h5; those of the
-//   best validation split.tsv  *_mqc.json  of finetune; figures for MultiQC
+//   data/          what is trained on (token_store.hpp)
+//   config.ini     the options as resolved; written before the first step, it marks the folder as a run
+//   metrics.jsonl  one object a step
+//   trainer.h5     everything that the next step depends on: weights, moments, step, best so far
+//   model/ best/   the weights of trainer.h5, and those of the best validation
+//   split.tsv      the windows of finetune
+//   *_mqc.json     figures for MultiQC
 //
 // A save replaces model/ and then trainer.h5, each as a whole. Killed in between, a run resumes from the
 // older trainer.h5 and makes the same model/ again; metrics.jsonl is cut back to the step of trainer.h5.

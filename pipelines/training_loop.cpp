@@ -25,17 +25,20 @@ class TrainingLoop {
         model_(model),
         trainer_(trainer),
         state_(run.has_state() ? run.load_state(trainer) : RunState{}),
-        metrics_(run.file("metrics.jsonl"), state_.step) {}
+        metrics_(run.file("metrics.jsonl"), state_.step),
+        progress_(plan.name, share_done()),
+        last_step_(fmt::format("step {}", state_.step + 1)) {}
 
   void run() {
     const std::int64_t steps = plan_.learning_rate.steps;
     if (state_.step > 0) spdlog::info("resuming after step {} of {}", state_.step, steps);
-    Progress progress(plan_.name, share_done());
     while (state_.step < steps) {
-      if (interrupted()) stop();
-      const auto line = one_step();
-      progress.update(tokens_, share_done(),
-                      fmt::format("step {}  loss {:.4f}", state_.step, line["loss"].get<double>()));
+      try {
+        stop_if_interrupted(/*resumable=*/true);
+        one_step();
+      } catch (const Interrupted&) {
+        stop();
+      }
       if (state_.step % plan_.save_every == 0 || state_.step == steps) save();
     }
     finish();
@@ -47,9 +50,23 @@ class TrainingLoop {
            static_cast<double>(std::max<std::int64_t>(plan_.learning_rate.steps, 1));
   }
 
-  Metrics one_step() {
+  /// A step over a chromosome takes long: what reads its tokens also shows that it is alive, and stops it on
+  /// Ctrl-C, before it has changed anything.
+  std::vector<TrainingSequence> watched(std::vector<TrainingSequence> batch) {
+    for (TrainingSequence& sequence : batch) {
+      sequence.read = [this, read = std::move(sequence.read)](std::int64_t begin,
+                                                              std::span<std::uint8_t> tokens) {
+        stop_if_interrupted(/*resumable=*/true);
+        read(begin, tokens);
+        progress_.update(tokens_, share_done(), last_step_);
+      };
+    }
+    return batch;
+  }
+
+  void one_step() {
     const auto start = std::chrono::steady_clock::now();
-    const auto batch = plan_.batch(state_.step);
+    const auto batch = watched(plan_.batch(state_.step));
     const double rate = plan_.learning_rate.at(state_.step + 1);
     const auto result = trainer_.step(batch, rate);
     const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
@@ -59,9 +76,11 @@ class TrainingLoop {
         {"step", state_.step},           {"loss", result.loss},
         {"grad_norm", result.grad_norm}, {"lr", rate},
         {"tokens", result.tokens},       {"tokens_per_second", static_cast<double>(result.tokens) / seconds}};
+    if (plan_.classifies) line["accuracy"] = result.accuracy;
     if (state_.step % plan_.valid_every == 0 || state_.step == plan_.learning_rate.steps) validate(line);
     metrics_.append(line);
-    return line;
+    last_step_ = fmt::format("step {}  loss {:.4f}", state_.step, result.loss);
+    progress_.update(tokens_, share_done(), last_step_);
   }
 
   void validate(Metrics& line) {
@@ -113,6 +132,8 @@ class TrainingLoop {
   io::MetricsLog metrics_;
   std::int64_t tokens_ = 0;       // trained on by this process
   std::int64_t saved_step_ = -1;  // by this process
+  Progress progress_;
+  std::string last_step_;  // for the progress line
 };
 
 }  // namespace

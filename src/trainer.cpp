@@ -60,6 +60,7 @@ StepResult Trainer::step(std::span<const TrainingSequence> batch, double learnin
     throw std::runtime_error("the batch has nothing to learn from: no A, C, G or T in it");
   const auto targets = static_cast<double>(totals.targets);
   StepResult result{.loss = totals.loss / targets,
+                    .accuracy = static_cast<double>(totals.correct) / targets,
                     .grad_norm = std::sqrt(sum_of_squares(p.gradients.all(), p.engine->context())) / targets,
                     .targets = totals.targets,
                     .tokens = 0};

@@ -40,6 +40,7 @@ struct TrainerOptions {
 
 struct StepResult {
   double loss = 0;       // mean over targets, nats
+  double accuracy = 0;   // share of targets whose class was the most probable
   double grad_norm = 0;  // before clipping
   std::int64_t targets = 0;
   std::int64_t tokens = 0;
