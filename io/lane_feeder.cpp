@@ -32,11 +32,22 @@ LaneFeeder::LaneFeeder(const std::vector<ChunkInput>& inputs, const ChunkStreamO
       buffer_tokens_(std::max({kLaneBufferTokens, options.chunk_tokens + 1, options.window + 1})),
       reader_(make_token_reader(inputs, options)),
       lanes_(static_cast<std::size_t>(options.lanes)) {
+  allocate_buffers();
   TokenRecord skipped;
   for (std::int64_t i = 0; i < options.skip_records && reader_->next_record(skipped); ++i) continue;
+}
+
+// The buffers begin at different offsets within a page: at equal ones, short records in many lanes would all
+// fight for the same few sets of the cache.
+void LaneFeeder::allocate_buffers() {
+  constexpr std::int64_t kStagger = 5 * 64;  // cache lines of a short record and some more
+  const std::int64_t stride = buffer_tokens_ + kStagger;
+  memory_ =
+      std::make_unique_for_overwrite<std::uint8_t[]>(static_cast<std::size_t>(2 * lane_count_ * stride));
+  std::uint8_t* next = memory_.get();
   for (Lane& lane : lanes_) {
-    lane.tokens = std::make_unique_for_overwrite<std::uint8_t[]>(static_cast<std::size_t>(buffer_tokens_));
-    lane.soft_mask = std::make_unique_for_overwrite<std::uint8_t[]>(static_cast<std::size_t>(buffer_tokens_));
+    lane.tokens = std::exchange(next, next + stride);
+    lane.soft_mask = std::exchange(next, next + stride);
   }
 }
 
@@ -71,12 +82,11 @@ void LaneFeeder::begin_record(Lane& lane) {
 // Moves what is left to the front and fills the rest of the buffer.
 void LaneFeeder::refill(Lane& lane) {
   const auto left = static_cast<std::size_t>(lane.filled - lane.used);
-  std::memmove(lane.tokens.get(), lane.tokens.get() + lane.used, left);
-  std::memmove(lane.soft_mask.get(), lane.soft_mask.get() + lane.used, left);
+  std::memmove(lane.tokens, lane.tokens + lane.used, left);
+  std::memmove(lane.soft_mask, lane.soft_mask + lane.used, left);
   const auto room = static_cast<std::size_t>(buffer_tokens_) - left;
   TokenReader& reader = lane.reader ? *lane.reader : *reader_;
-  const std::int64_t count =
-      reader.read({lane.tokens.get() + left, room}, {lane.soft_mask.get() + left, room});
+  const std::int64_t count = reader.read({lane.tokens + left, room}, {lane.soft_mask + left, room});
   lane.used = 0;
   lane.filled = static_cast<std::int64_t>(left) + count;
   lane.read_to_end = count < static_cast<std::int64_t>(room);
@@ -94,8 +104,8 @@ void LaneFeeder::deliver(Lane& lane, std::int64_t b, TokenChunk& chunk) {
   std::uint8_t* tokens = chunk.tokens.data() + b * chunk_tokens_;
   std::uint8_t* soft_mask = chunk.soft_mask.data() + b * chunk_tokens_;
   if (count > 0) {
-    std::memcpy(tokens, lane.tokens.get() + lane.used, bytes);
-    std::memcpy(soft_mask, lane.soft_mask.get() + lane.used, bytes);
+    std::memcpy(tokens, lane.tokens + lane.used, bytes);
+    std::memcpy(soft_mask, lane.soft_mask + lane.used, bytes);
   }
   std::memset(tokens + count, kPad, padding);
   std::memset(soft_mask + count, 0, padding);

@@ -24,8 +24,8 @@ class LaneFeeder {
   // as records need it.
   struct Lane {
     TokenRecord record;
-    std::unique_ptr<std::uint8_t[]> tokens;     // [buffer_tokens_]
-    std::unique_ptr<std::uint8_t[]> soft_mask;  // [buffer_tokens_]
+    std::uint8_t* tokens = nullptr;     // [buffer_tokens_], in memory_
+    std::uint8_t* soft_mask = nullptr;  // [buffer_tokens_], in memory_
     std::int64_t used = 0;
     std::int64_t filled = 0;
     std::int64_t offset = 0;              // in the record, of the next token to deliver
@@ -34,6 +34,7 @@ class LaneFeeder {
     bool read_to_end = false;             // the buffer holds the rest of the record
   };
 
+  void allocate_buffers();
   void begin_record(Lane& lane);
   void refill(Lane& lane);
   void deliver(Lane& lane, std::int64_t b, TokenChunk& chunk);
@@ -43,6 +44,8 @@ class LaneFeeder {
   std::int64_t buffer_tokens_;
   std::unique_ptr<TokenReader> reader_;  // where lanes take their next record
   const Lane* reader_user_ = nullptr;    // the lane whose long record still comes from reader_
+  std::unique_ptr<std::uint8_t[]>
+      memory_;  // the buffers of all lanes; touched only as far as records need it
   std::vector<Lane> lanes_;
 };
 
