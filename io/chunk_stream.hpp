@@ -22,8 +22,9 @@
 
 namespace longstrand::io {
 
-// Letters: B lanes, T tokens of a chunk. A lane without a record (the input has ended) has record_index -1,
-// valid 0, and neither starts nor ends. A record without bases has one chunk, with valid 0, starts and ends.
+// Letters: B lanes, T tokens of a chunk. A lane without a record (the input has ended, or a long record keeps
+// it waiting) has record_index -1, valid 0, and neither starts nor ends. A record without bases has one
+// chunk, with valid 0, starts and ends.
 struct TokenChunk {
   std::int64_t lanes = 0;                  // B
   std::int64_t length = 0;                 // T
@@ -74,7 +75,8 @@ class ChunkStream {
   ChunkStream(std::vector<ChunkInput> inputs, const ChunkStreamOptions& options);
   ChunkStream(ChunkStream&&) noexcept;
   ChunkStream& operator=(ChunkStream&&) noexcept;
-  // Stops the reading thread after the piece it is reading.
+  // Stops the reading thread after what it is reading: a lane's buffer, or the rest of a record that is being
+  // skipped.
   ~ChunkStream();
 
   // The next chunk; false at the end of the last file. The buffers that chunk came with are used again, so
