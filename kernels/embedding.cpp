@@ -2,6 +2,7 @@
 
 #include "kernels/check.hpp"
 #include "kernels/embedding_cpu.hpp"
+#include "kernels/partial_sum.hpp"
 
 namespace longstrand {
 namespace {
@@ -27,11 +28,12 @@ void embedding_forward(View<const std::uint8_t, 2> tokens, View<const float, 2> 
 }
 
 void embedding_backward(View<const std::uint8_t, 2> tokens, View<const float, 3> d_out,
-                        View<float, 2> d_weight, Context&) {
+                        View<float, 2> d_weight, Context& context) {
   const auto [lanes, length] = tokens.shape;
   require_shape("embedding_backward: d_out", d_out, {lanes, length, d_weight.shape[1]});
   require_tokens("embedding_backward", tokens, d_weight.shape[0]);
-  cpu::embedding_backward(tokens, d_out, d_weight);
+  const PartialSum<2> of_call(d_weight, context);
+  cpu::embedding_backward(tokens, d_out, of_call.view());
 }
 
 }  // namespace longstrand

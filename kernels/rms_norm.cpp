@@ -1,6 +1,7 @@
 #include "kernels/rms_norm.hpp"
 
 #include "kernels/check.hpp"
+#include "kernels/partial_sum.hpp"
 #include "kernels/rms_norm_cpu.hpp"
 
 namespace longstrand {
@@ -18,7 +19,7 @@ void rms_norm_forward(View<float, 2> residual, View<const T, 2> hidden, View<con
 
 template <class T>
 void rms_norm_backward(View<const float, 2> residual, View<const float, 1> weight, float epsilon,
-                       const RmsNormGradient<T>& gradient, Context&) {
+                       const RmsNormGradient<T>& gradient, Context& context) {
   const auto [rows, channels] = residual.shape;
   require_shape("rms_norm_backward: residual", residual, {rows, channels});
   require_shape("rms_norm_backward: weight", weight, {channels});
@@ -26,7 +27,10 @@ void rms_norm_backward(View<const float, 2> residual, View<const float, 1> weigh
   require_shape("rms_norm_backward: d_residual", gradient.d_residual, {rows, channels});
   require_shape("rms_norm_backward: d_hidden", gradient.d_hidden, {rows, channels});
   require_shape("rms_norm_backward: d_weight", gradient.d_weight, {channels});
-  cpu::rms_norm_backward(residual, weight, epsilon, gradient);
+  const PartialSum<1> d_weight(gradient.d_weight, context);
+  RmsNormGradient<T> of_call = gradient;
+  of_call.d_weight = d_weight.view();
+  cpu::rms_norm_backward(residual, weight, epsilon, of_call);
 }
 
 template void rms_norm_forward(View<float, 2>, View<const float, 2>, View<const float, 1>, float,

@@ -201,8 +201,8 @@ HWY_INLINE void finish_rows(const SelectiveScanInput<T>& input, const SelectiveS
                             const Segment& segment, const Group& group, const SegmentScratch& scratch) {
   const FloatVec bias = load(input.delta_bias.at(group.channel), group.count);
   const FloatVec skip = load(input.d.at(group.channel), group.count);
-  FloatVec d_skip = load(gradient.d_d.at(group.channel), group.count);
-  FloatVec d_bias = load(gradient.d_delta_bias.at(group.channel), group.count);
+  FloatVec d_skip = hn::Zero(FloatTag());
+  FloatVec d_bias = hn::Zero(FloatTag());
   for (std::int64_t t = 0; t < segment.tokens; ++t) {
     const std::int64_t token = segment.begin + t;
     const auto operand = [&](const View<const T, 3>& x)
@@ -222,8 +222,12 @@ HWY_INLINE void finish_rows(const SelectiveScanInput<T>& input, const SelectiveS
     d_bias = hn::Add(d_bias, d_delta);
     d_skip = hn::MulAdd(d_y, u, d_skip);
   }
-  store(d_skip, gradient.d_d.at(group.channel), group.count);
-  store(d_bias, gradient.d_delta_bias.at(group.channel), group.count);
+  const auto add = [&](FloatVec sum, const View<float, 1>& total) HWY_ATTR {
+    float* to = total.at(group.channel);
+    store(hn::Add(load(to, group.count), sum), to, group.count);
+  };
+  add(d_skip, gradient.d_d);
+  add(d_bias, gradient.d_delta_bias);
 }
 
 /// The sums [tokens, slots, kLanes] of add_lanes -> to [B, T, N].
