@@ -83,6 +83,16 @@ struct Workers::Pool {
   bool shutting_down = false;
   std::vector<std::thread> helpers;
 
+  /// Also where a helper could not be started: those before it end.
+  ~Pool() {
+    {
+      const std::scoped_lock lock(mutex);
+      shutting_down = true;
+      work.notify_all();
+    }
+    for (std::thread& helper : helpers) helper.join();
+  }
+
   void announce() {
     changes.fetch_add(1, std::memory_order_release);
     if (sleeping > 0) work.notify_all();
@@ -152,22 +162,15 @@ struct Workers::Pool {
   }
 };
 
-Workers::Workers(int threads, Device device) : device_(device), pool_(std::make_unique<Pool>()) {
+Workers::Workers(int threads, Device device) : pool_(std::make_unique<Pool>()) {
   assert(threads >= 1);
   for (int i = 0; i < threads; ++i) contexts_.push_back(std::make_unique<Context>(device));
   for (int i = 1; i < threads; ++i) {
-    pool_->helpers.emplace_back([this, i] { pool_->help(*contexts_[i]); });
+    pool_->helpers.emplace_back([pool = pool_.get(), context = contexts_[i].get()] { pool->help(*context); });
   }
 }
 
-Workers::~Workers() {
-  {
-    const std::scoped_lock lock(pool_->mutex);
-    pool_->shutting_down = true;
-    pool_->work.notify_all();
-  }
-  for (std::thread& helper : pool_->helpers) helper.join();
-}
+Workers::~Workers() = default;
 
 std::size_t Workers::scratch_bytes() const {
   std::size_t total_bytes = 0;

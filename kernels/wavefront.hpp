@@ -21,10 +21,8 @@ class Workers {
   Workers(const Workers&) = delete;
   Workers& operator=(const Workers&) = delete;
 
-  int count() const { return static_cast<int>(contexts_.size()); }
-  /// The Context of the calling thread outside run_wavefront.
+  /// The Context of the calling thread outside run().
   Context& main_context() { return *contexts_.front(); }
-  Device device() const { return device_; }
   /// The largest scratch memory that all Contexts together have held.
   std::size_t scratch_bytes() const;
 
@@ -42,7 +40,6 @@ class Workers {
 
  private:
   struct Pool;
-  Device device_;
   std::vector<std::unique_ptr<Context>> contexts_;
   std::unique_ptr<Pool> pool_;
 };
