@@ -30,6 +30,11 @@ void Buffer::Free::operator()(std::byte* pointer) const {
 
 void* Arena::take_bytes(std::size_t size_bytes) {
   constexpr std::size_t kSmallestBlock_bytes = std::size_t{1} << 20;
+  if (block_ == 0 && used_bytes_ == 0 &&
+      blocks_.size() > 1) {  // nothing is lent: one block for all from now on
+    blocks_.clear();
+    blocks_.emplace_back(high_water_bytes_, device_);
+  }
   size_bytes = round_up(std::max<std::size_t>(size_bytes, 1));
   while (block_ < blocks_.size() && used_bytes_ + size_bytes > blocks_[block_].size_bytes()) {
     ++block_;
@@ -47,9 +52,6 @@ void* Arena::take_bytes(std::size_t size_bytes) {
 void Arena::release_to(std::size_t block, std::size_t used_bytes) {
   block_ = block;
   used_bytes_ = used_bytes;
-  if (block_ != 0 || used_bytes_ != 0 || blocks_.size() < 2) return;
-  blocks_.clear();  // nothing is lent: one block for all from now on
-  blocks_.emplace_back(high_water_bytes_, device_);
 }
 
 }  // namespace longstrand
