@@ -32,7 +32,7 @@ struct ObsRow {
   std::int64_t start = 0;
   std::int64_t end = 0;
   char strand = '+';        // '+', '-' or '.'; not stored for tokens
-  std::int64_t length = 0;  // real bases pooled: no N, no padding; not stored for tokens
+  std::int64_t length = 0;  // tokens pooled: N counts, padding does not; not stored for tokens
 };
 
 // Writes embeddings to an .h5ad file in AnnData's layout, row after row, in memory that does not grow with

@@ -7,6 +7,17 @@
 
 namespace longstrand {
 
+std::string pooling_name(Pooling pooling) {
+  return pooling == Pooling::mean ? "mean" : pooling == Pooling::last ? "last" : "max";
+}
+
+Pooling parse_pooling(const std::string& name) {
+  for (const Pooling pooling : {Pooling::mean, Pooling::last, Pooling::max}) {
+    if (name == pooling_name(pooling)) return pooling;
+  }
+  throw std::invalid_argument("pooling \"" + name + "\": expected mean, last or max");
+}
+
 double pooling_identity(Pooling mode) {
   return mode == Pooling::max ? -std::numeric_limits<double>::infinity() : 0.0;
 }

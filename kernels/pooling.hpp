@@ -1,12 +1,18 @@
 // A record's hidden rows -> one vector, chunk by chunk, over valid tokens only.
 #pragma once
 
+#include <string>
+
 #include "kernels/context.hpp"
 #include "kernels/view.hpp"
 
 namespace longstrand {
 
 enum class Pooling : std::uint8_t { mean, last, max };
+
+/// "mean", "last" or "max"; the parser throws std::invalid_argument for anything else.
+std::string pooling_name(Pooling pooling);
+Pooling parse_pooling(const std::string& name);
 
 /// Adds a chunk: hidden [B, T, D], valid [B], pooled [B, D] in and out.
 /// mean: pooled is the running sum (divide by the record's length at its end); last: the last valid row so

@@ -1,7 +1,7 @@
 // Plain loops, which the compiler vectorises: pooling is below 1 % of a chunk's time through the layers.
 #include "kernels/pooling_cpu.hpp"
 
-#include <algorithm>
+#include <cmath>
 
 namespace longstrand::cpu {
 namespace {
@@ -16,9 +16,13 @@ void add_row(const T* from, std::int64_t count, double* to) {
   for (std::int64_t d = 0; d < count; ++d) to[d] += convert<double>(from[d]);
 }
 
+/// A NaN on either side stays: the output of a model gone wrong must not look sound.
 template <class T>
 void take_larger(const T* from, std::int64_t count, double* to) {
-  for (std::int64_t d = 0; d < count; ++d) to[d] = std::max(to[d], convert<double>(from[d]));
+  for (std::int64_t d = 0; d < count; ++d) {
+    const auto value = convert<double>(from[d]);
+    to[d] = value <= to[d] || std::isnan(to[d]) ? to[d] : value;
+  }
 }
 
 template <class From, class To>

@@ -74,8 +74,7 @@ std::int64_t parse_layer(const std::string& text) {
 InferenceOptions inference_options(const EmbedOptions& options) {
   InferenceOptions inference{.readout = options.per_token() ? Readout::tokens : Readout::pooled,
                              .layer = parse_layer(options.layer)};
-  if (options.pool == "last") inference.pooling = Pooling::last;
-  if (options.pool == "max") inference.pooling = Pooling::max;
+  if (!options.per_token()) inference.pooling = parse_pooling(options.pool);
   return inference;
 }
 

@@ -123,7 +123,7 @@ Model initial_model(const RunFolder& run, const FinetuneOptions& options, const 
   Model model = Model::load(options.init);
   const auto rule = options.windows();
   model.set_classifier({.labels = manifest.labels,
-                        .pooling = options.pooling,
+                        .pooling = parse_pooling(options.pooling),
                         .window_bases = rule.window,
                         .stride_bases = rule.stride > 0 ? rule.stride : rule.window},
                        seed);

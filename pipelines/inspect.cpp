@@ -49,7 +49,7 @@ Json inspect_model(const fs::path& folder) {
                {"fingerprint", model.fingerprint()}};
   if (const auto& classifier = model.classifier()) {
     json["labels"] = classifier->labels;
-    json["pooling"] = classifier->pooling;
+    json["pooling"] = pooling_name(classifier->pooling);
     json["window"] = classifier->window_bases;
     json["stride"] = classifier->stride_bases;
   }

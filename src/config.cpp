@@ -95,7 +95,10 @@ ModelConfig parse_hugging_face(const json& object) {
   if (object.contains("layer_norm_epsilon")) {
     if (!object["layer_norm_epsilon"].is_number()) refuse("layer_norm_epsilon", "expected a number");
     config.norm_epsilon = object["layer_norm_epsilon"].get<double>();
+    if (!(config.norm_epsilon > 0 && config.norm_epsilon < 1))
+      refuse("layer_norm_epsilon", "expected 0 to 1");
   }
+  if (object.value("hidden_act", json("silu")) != "silu") refuse("hidden_act", "only \"silu\" is supported");
   require_bool(object, "use_bias", false, "models with biases in their projections are not supported");
   require_bool(object, "use_conv_bias", true, "models without a bias in conv1d are not supported");
   return config;

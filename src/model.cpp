@@ -11,6 +11,7 @@
 #include "src/mixer.hpp"
 #include "src/random.hpp"
 #include "src/safetensors.hpp"
+#include "src/vocabulary.hpp"
 
 namespace longstrand {
 namespace {
@@ -72,40 +73,53 @@ void write_json(const fs::path& path, const json& object) {
       "'model.safetensors')\"");
 }
 
-std::optional<ClassifierSpec> read_classifier(const fs::path& path) {
-  if (!fs::exists(path)) return std::nullopt;
-  const json object = read_json(path);
+std::optional<ClassifierSpec> read_classifier(const fs::path& path, const json& object) {
   if (!object.contains("classifier")) return std::nullopt;
   try {
     const json& entry = object.at("classifier");
     ClassifierSpec spec;
     spec.labels = entry.at("labels").get<std::vector<std::string>>();
-    spec.pooling = entry.at("pooling").get<std::string>();
+    spec.pooling = parse_pooling(entry.at("pooling").get<std::string>());
     spec.window_bases = entry.at("window_bases").get<std::int64_t>();
     spec.stride_bases = entry.at("stride_bases").get<std::int64_t>();
     if (spec.labels.empty()) throw std::runtime_error("no labels");
-    if (spec.pooling != "mean" && spec.pooling != "last")
-      throw std::runtime_error("pooling is neither mean nor last");
+    if (spec.pooling == Pooling::max) throw std::runtime_error("its pooling cannot be max");
     return spec;
   } catch (const std::exception& error) {
     throw std::runtime_error(path.string() + ": classifier: " + error.what());
   }
 }
 
-json describe_additions(const std::optional<ClassifierSpec>& classifier) {
+json describe_additions(const ModelConfig& config, const std::optional<ClassifierSpec>& classifier) {
   json object = {
       {"format", 1},
+      {"norm_epsilon", config.norm_epsilon},
       {"alphabet",
        {{"tokens",
          {"[CLS]", "[SEP]", "[BOS]", "[MASK]", "[PAD]", "[RESERVED]", "[UNK]", "A", "C", "G", "T", "N"}},
         {"case", "folded"}}}};
   if (classifier) {
     object["classifier"] = {{"labels", classifier->labels},
-                            {"pooling", classifier->pooling},
+                            {"pooling", pooling_name(classifier->pooling)},
                             {"window_bases", classifier->window_bases},
                             {"stride_bases", classifier->stride_bases}};
   }
   return object;
+}
+
+/// A file may hold the padded vocabulary or, written by others, config's size as it is.
+void adopt_stored_vocabulary(const SafetensorsReader& weights, const std::string& embedding_name,
+                             ModelConfig& config) {
+  const auto found = weights.tensors().find(embedding_name);
+  const bool table = found != weights.tensors().end() && found->second.shape.size() == 2;
+  if (table && found->second.shape[0] != config.padded_vocab() &&
+      found->second.shape[0] == config.vocab_size) {
+    config.pad_vocab_size_multiple = 1;
+  }
+  if (config.padded_vocab() < kVocabulary) {
+    throw std::runtime_error(concat("key \"vocab_size\": ", config.vocab_size, " tokens cannot hold the ",
+                                    kVocabulary, " of the DNA alphabet (A 7, C 8, G 9, T 10, N 11)"));
+  }
 }
 
 }  // namespace
@@ -135,35 +149,40 @@ Model::Model(ModelConfig config, std::uint64_t seed)
 Model Model::load(const fs::path& folder) {
   const fs::path config_path = folder / "config.json";
   const fs::path weights_path = folder / "model.safetensors";
+  const fs::path additions_path = folder / "longstrand.json";
   if (!fs::exists(config_path)) {
     throw std::runtime_error(folder.string() + ": not a model folder: it has no config.json");
   }
   if (!fs::exists(weights_path) && fs::exists(folder / "pytorch_model.bin")) refuse_pickle(folder);
+  const json additions = fs::exists(additions_path) ? read_json(additions_path) : json::object();
+  SafetensorsReader weights(weights_path);
   Model model;
   CheckpointLayout layout{};
   try {
     model.config_ = parse_config(read_json(config_path), &layout);
     find_mixer(model.config_.mixer);
-  } catch (const std::runtime_error& error) {
+    // The state-spaces layout has no key for it.
+    model.config_.norm_epsilon = additions.value("norm_epsilon", model.config_.norm_epsilon);
+    adopt_stored_vocabulary(weights, name_in_layout(kEmbeddingWeight, layout), model.config_);
+  } catch (const std::exception& error) {
     throw std::runtime_error(config_path.string() + ": " + error.what());
   }
-  model.classifier_ = read_classifier(folder / "longstrand.json");
-  SafetensorsReader weights(weights_path);
-  // A file may hold the padded vocabulary or, written by others, config's size as it is.
-  const std::string embedding_name = name_in_layout(kEmbeddingWeight, layout);
-  if (const auto found = weights.tensors().find(embedding_name);
-      found != weights.tensors().end() && found->second.shape.size() == 2 &&
-      found->second.shape[0] == model.config_.vocab_size) {
-    model.config_.pad_vocab_size_multiple = 1;
-  }
-  model.parameters_ = ParameterStore(declare_parameters(model.config_, model.classifier_));
+  model.classifier_ = read_classifier(additions_path, additions);
   std::optional<SafetensorsReader> head;
   if (model.classifier_) head.emplace(folder / "head.safetensors");
+  const auto file_of = [&](const ParameterSpec& spec) -> SafetensorsReader& {
+    return is_head(spec.name) ? *head : weights;
+  };
+  // All shapes first: memory is asked for only when the files really hold a model of that size.
+  std::vector<ParameterSpec> specs = declare_parameters(model.config_, model.classifier_);
+  for (const ParameterSpec& spec : specs) {
+    file_of(spec).require_shape(name_in_layout(spec.name, layout), spec.shape);
+  }
+  model.parameters_ = ParameterStore(std::move(specs));
   for (const ParameterSpec& spec : model.parameters_.specs()) {
-    SafetensorsReader& file = is_head(spec.name) ? *head : weights;
     const View<float, 1> values = model.parameters_.flat(spec.name);
-    file.read(name_in_layout(spec.name, layout), spec.shape,
-              {values.data, static_cast<std::size_t>(values.size())});
+    file_of(spec).read(name_in_layout(spec.name, layout), spec.shape,
+                       {values.data, static_cast<std::size_t>(values.size())});
   }
   return model;
 }
@@ -174,7 +193,7 @@ void Model::save(const fs::path& folder, CheckpointLayout layout) const {
   if (error) throw std::runtime_error(folder.string() + ": cannot create: " + error.message());
   std::vector<NamedTensor> backbone, head;
   const auto tensor = [&](const ParameterSpec& spec, const std::string& name) {
-    const View<float, 1> values = parameters_.flat(spec.name);
+    const View<const float, 1> values = parameters_.flat(spec.name);
     return NamedTensor{name, spec.shape, {values.data, static_cast<std::size_t>(values.size())}};
   };
   for (const ParameterSpec& spec : parameters_.specs()) {
@@ -184,7 +203,7 @@ void Model::save(const fs::path& folder, CheckpointLayout layout) const {
   if (config_.tie_embeddings) backbone.push_back(tensor(parameters_.spec(kEmbeddingWeight), kLmHeadWeight));
   write_safetensors(folder / "model.safetensors", backbone);
   if (!head.empty()) write_safetensors(folder / "head.safetensors", head);
-  write_json(folder / "longstrand.json", describe_additions(classifier_));
+  write_json(folder / "longstrand.json", describe_additions(config_, classifier_));
   write_json(folder / "config.json", to_json(config_, layout));
 }
 
@@ -215,7 +234,11 @@ std::string Model::fingerprint() const {
     const auto* bytes = static_cast<const unsigned char*>(data);
     for (std::size_t i = 0; i < size_bytes; ++i) hash = (hash ^ bytes[i]) * 0x100000001b3U;
   };
-  const std::string config_text = to_json(config_, CheckpointLayout::state_spaces).dump();
+  // Resolved values: the layouts spell the same architecture differently.
+  const std::string config_text =
+      concat(config_.mixer, ' ', config_.d_model, ' ', config_.n_layer, ' ', config_.padded_vocab(), ' ',
+             config_.d_state, ' ', config_.d_conv, ' ', config_.expand, ' ', config_.dt_rank_or_auto(), ' ',
+             config_.norm_epsilon, ' ', config_.tie_embeddings);
   add(config_text.data(), config_text.size());
   for (const ParameterSpec& spec : parameters_.specs()) {
     add(spec.name.data(), spec.name.size());

@@ -1,8 +1,8 @@
 // A model: architecture, weights, and, once fine-tuned, a classifier's labels and head. In a folder:
 //
-//   config.json, model.safetensors   exactly the original layout, so that the Python implementations open
-//   them longstrand.json                  what Longstrand adds: alphabet, head, labels, provenance
-//   head.safetensors                 the classifier's weight [classes, d_model] and bias [classes]
+//   config.json, model.safetensors  exactly the original layout: the Python implementations open them
+//   longstrand.json                 what Longstrand adds: alphabet, norm epsilon, the classifier's labels
+//   head.safetensors                the classifier's weight [classes, d_model] and bias [classes]
 #pragma once
 
 #include <filesystem>
@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "kernels/pooling.hpp"
 #include "src/config.hpp"
 #include "src/parameters.hpp"
 
@@ -17,14 +18,14 @@ namespace longstrand {
 
 struct ClassifierSpec {
   std::vector<std::string> labels;  // sorted; position = class id
-  std::string pooling = "mean";     // mean or last
+  Pooling pooling = Pooling::mean;  // mean or last
   std::int64_t window_bases = 0;    // windows it was trained on; 0: whole records
   std::int64_t stride_bases = 0;
 };
 
 class Model {
  public:
-  /// Initialised as the original code does (FACTS of Mamba: A_log, dt bias, scaled out_proj), from `seed`.
+  /// Initialised as the original code does (state-spaces/mamba, modules/mamba_simple.py), from `seed`.
   Model(ModelConfig config, std::uint64_t seed);
   /// Throws std::runtime_error that names the file and the tensor or key at fault.
   static Model load(const std::filesystem::path& folder);
@@ -32,7 +33,8 @@ class Model {
   void save(const std::filesystem::path& folder,
             CheckpointLayout layout = CheckpointLayout::state_spaces) const;
 
-  /// Adds (or replaces) a classifier head, initialised from `seed`: small uniform weight, zero bias.
+  /// Adds (or replaces) a classifier head, initialised from `seed`: small uniform weight, zero bias. Views of
+  /// the parameters, and every Inference and Trainer of this model, are void from then on.
   void set_classifier(ClassifierSpec classifier, std::uint64_t seed);
 
   const ModelConfig& config() const { return config_; }

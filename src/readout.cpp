@@ -28,7 +28,7 @@ ReadoutStage<T>::ReadoutStage(const Model& model, const Backbone<T>& backbone,
     : backbone_(backbone), options_(options), pooling_(options.pooling) {
   if (options_.readout == Readout::probabilities) {
     head_.emplace(model);
-    pooling_ = model.classifier()->pooling == "last" ? Pooling::last : Pooling::mean;
+    pooling_ = model.classifier()->pooling;
     options_.layer = InferenceOptions::kFinal;
   }
   if (options_.readout == Readout::log_likelihood) options_.layer = InferenceOptions::kLogits;

@@ -20,6 +20,8 @@ namespace {
 static_assert(std::endian::native == std::endian::little,
               "safetensors data are read and written as they lie");
 
+constexpr std::int64_t kLongestHeader_bytes = 100'000'000;  // the format's own limit
+
 std::int64_t element_bytes(const std::string& dtype) {
   static const std::map<std::string, std::int64_t> kBytes = {
       {"F64", 8},  {"I64", 8}, {"U64", 8}, {"F32", 4}, {"I32", 4}, {"U32", 4}, {"F16", 2},
@@ -68,7 +70,7 @@ SafetensorsReader::SafetensorsReader(std::filesystem::path path) : path_(std::mo
   if (file_bytes < 8 || !file_.read(reinterpret_cast<char*>(&header_bytes), 8)) {
     fail("not a safetensors file: shorter than 8 bytes");
   }
-  if (header_bytes > static_cast<std::uint64_t>(file_bytes - 8)) {
+  if (header_bytes > static_cast<std::uint64_t>(std::min(file_bytes - 8, kLongestHeader_bytes))) {
     fail(concat("not a safetensors file, or truncated: header of ", header_bytes, " bytes in a file of ",
                 file_bytes));
   }
@@ -111,7 +113,7 @@ void SafetensorsReader::parse_header(const std::string& header, std::int64_t dat
     if (expected_bytes != tensor.end_bytes - tensor.begin_bytes) {
       fail("tensor " + name + ": its shape does not fit its bytes");
     }
-    ranges.emplace_back(tensor.begin_bytes, tensor.end_bytes);
+    if (tensor.begin_bytes < tensor.end_bytes) ranges.emplace_back(tensor.begin_bytes, tensor.end_bytes);
     tensors_.emplace(name, std::move(tensor));
   }
   std::sort(ranges.begin(), ranges.end());
@@ -137,17 +139,21 @@ std::vector<std::uint8_t> SafetensorsReader::read_raw(const std::string& name) {
   return bytes;
 }
 
+void SafetensorsReader::require_shape(const std::string& name, std::span<const std::int64_t> shape) const {
+  const TensorInfo& tensor = info(name);
+  if (std::equal(shape.begin(), shape.end(), tensor.shape.begin(), tensor.shape.end())) return;
+  const auto text = [](std::span<const std::int64_t> extents) {
+    std::string list;
+    for (const std::int64_t extent : extents) list += (list.empty() ? "" : ", ") + std::to_string(extent);
+    return "[" + list + "]";
+  };
+  fail("tensor " + name + ": expected shape " + text(shape) + ", got " + text(tensor.shape));
+}
+
 void SafetensorsReader::read(const std::string& name, std::span<const std::int64_t> shape,
                              std::span<float> out) {
+  require_shape(name, shape);
   const TensorInfo& tensor = info(name);
-  if (!std::equal(shape.begin(), shape.end(), tensor.shape.begin(), tensor.shape.end())) {
-    const auto text = [](std::span<const std::int64_t> extents) {
-      std::string list;
-      for (const std::int64_t extent : extents) list += (list.empty() ? "" : ", ") + std::to_string(extent);
-      return "[" + list + "]";
-    };
-    fail("tensor " + name + ": expected shape " + text(shape) + ", got " + text(tensor.shape));
-  }
   const std::vector<std::uint8_t> bytes = read_raw(name);
   if (tensor.dtype == "F32") {
     convert<float>(bytes, out, [](float value) { return value; });

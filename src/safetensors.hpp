@@ -27,7 +27,8 @@ class SafetensorsReader {
   explicit SafetensorsReader(std::filesystem::path path);
 
   const std::map<std::string, TensorInfo>& tensors() const { return tensors_; }
-  bool contains(const std::string& name) const { return tensors_.contains(name); }
+  /// Throws unless the file has that tensor in that shape.
+  void require_shape(const std::string& name, std::span<const std::int64_t> shape) const;
   /// Converts F32, BF16, F16 and F64 to float. The shape must be the expected one.
   void read(const std::string& name, std::span<const std::int64_t> shape, std::span<float> out);
   /// The bytes as they are.
@@ -54,7 +55,8 @@ struct NamedTensor {
 /// reason.
 void write_safetensors(const std::filesystem::path& path, std::span<const NamedTensor> tensors);
 
-/// Writes `text` under a temporary name, syncs it to the disk, then renames. Throws as write_safetensors.
+/// Writes all parts, one after the other, under a temporary name, syncs it to the disk, then renames. Throws
+/// as write_safetensors.
 void write_file_atomically(const std::filesystem::path& path, std::span<const std::span<const char>> parts);
 
 }  // namespace longstrand

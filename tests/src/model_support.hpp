@@ -138,7 +138,7 @@ inline double relative_error(std::span<const float> got, std::span<const float> 
   return difference / std::max(magnitude, 1e-30);
 }
 
-inline std::span<const float> span_of(const View<float, 1>& view) {
+inline std::span<const float> span_of(const View<const float, 1>& view) {
   return {view.data, static_cast<std::size_t>(view.size())};
 }
 

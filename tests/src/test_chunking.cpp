@@ -137,7 +137,7 @@ TEST(Inference, LogLikelihoodIsTheSumOverItsBases) {
 struct TrainingCase {
   const char* name;
   Objective objective;
-  const char* pooling;
+  Pooling pooling;
 };
 
 class ChunkedTraining : public testing::TestWithParam<TrainingCase> {
@@ -184,11 +184,12 @@ TEST_P(ChunkedTraining, ManyLevelsOfKeptStatesEqualOnePass) {
   EXPECT_LT(relative_error(gradients(records, 1, 2).first, whole), tolerance::kChunkBackward.relative);
 }
 
-INSTANTIATE_TEST_SUITE_P(Objectives, ChunkedTraining,
-                         testing::Values(TrainingCase{"next_token", Objective::next_token, ""},
-                                         TrainingCase{"class_of_mean", Objective::classification, "mean"},
-                                         TrainingCase{"class_of_last", Objective::classification, "last"}),
-                         [](const auto& instance) { return instance.param.name; });
+INSTANTIATE_TEST_SUITE_P(
+    Objectives, ChunkedTraining,
+    testing::Values(TrainingCase{"next_token", Objective::next_token, Pooling::mean},
+                    TrainingCase{"class_of_mean", Objective::classification, Pooling::mean},
+                    TrainingCase{"class_of_last", Objective::classification, Pooling::last}),
+    [](const auto& instance) { return instance.param.name; });
 
 /// The loss falls along the gradient as fast as the gradient says: all parameters at once, through chunks.
 TEST_P(ChunkedTraining, GradientIsTheSlopeOfTheLoss) {

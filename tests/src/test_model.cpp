@@ -29,14 +29,14 @@ class ModelFolder : public testing::TestWithParam<CheckpointLayout> {
 TEST_P(ModelFolder, IsReadBackAsWritten) {
   for (const bool tied : {true, false}) {
     Model model({.d_model = 40, .n_layer = 2, .d_state = 8, .d_conv = 3, .tie_embeddings = tied}, 7);
-    model.set_classifier({.labels = {"x", "y"}, .pooling = "last", .window_bases = 512, .stride_bases = 256},
-                         3);
+    model.set_classifier(
+        {.labels = {"x", "y"}, .pooling = Pooling::last, .window_bases = 512, .stride_bases = 256}, 3);
     const std::filesystem::path folder = directory_ / "model";
     model.save(folder, GetParam());
     const Model read = Model::load(folder);
     expect_same_weights(model, read);
     EXPECT_EQ(read.classifier()->labels, model.classifier()->labels);
-    EXPECT_EQ(read.classifier()->pooling, "last");
+    EXPECT_EQ(read.classifier()->pooling, Pooling::last);
     EXPECT_EQ(read.classifier()->window_bases, 512);
     EXPECT_EQ(read.config().tie_embeddings, tied);
     EXPECT_EQ(read.config().d_conv, 3);
