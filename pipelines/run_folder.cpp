@@ -38,7 +38,7 @@ std::map<std::string, std::string> parse_config_text(std::istream& text) {
   return values;
 }
 
-std::span<const float> span_of(View<float, 1> view) {
+std::span<const float> span_of(View<const float, 1> view) {
   return {view.data, static_cast<std::size_t>(view.size())};
 }
 

@@ -78,7 +78,7 @@ void Backbone<T>::logits(View<const T, 2> hidden, View<float, 2> logits, Context
 template <class T>
 void Backbone<T>::layer_backward(int index, const Saved& saved, View<float, 3> d_residual,
                                  View<T, 3> d_hidden, View<float, 2> d_state,
-                                 View<const std::int64_t, 1> valid, const ParameterStore& gradients,
+                                 View<const std::int64_t, 1> valid, ParameterStore& gradients,
                                  Context& context) const {
   const Arena::Scope scope(context.scratch);
   const auto d_normed = context.scratch.take<T, 3>(d_hidden.shape);
@@ -93,8 +93,7 @@ void Backbone<T>::layer_backward(int index, const Saved& saved, View<float, 3> d
 
 template <class T>
 void Backbone<T>::finish_backward(View<const float, 3> residual, View<T, 3> d_out, View<float, 3> d_residual,
-                                  View<T, 3> d_hidden, const ParameterStore& gradients,
-                                  Context& context) const {
+                                  View<T, 3> d_hidden, ParameterStore& gradients, Context& context) const {
   std::fill_n(d_residual.data, d_residual.size(), 0.0F);
   const RmsNormGradient<T> norm{.d_out = rows<const T>(d_out),
                                 .d_residual = rows(d_residual),
@@ -112,7 +111,7 @@ void Backbone<T>::logits_backward(View<const T, 2> hidden, View<const T, 2> d_lo
 
 template <class T>
 void Backbone<T>::embed_backward(View<const std::uint8_t, 2> tokens, View<const float, 3> d_residual,
-                                 const ParameterStore& gradients, Context& context) const {
+                                 ParameterStore& gradients, Context& context) const {
   embedding_backward(tokens, d_residual, gradients.matrix(kEmbeddingWeight), context);
 }
 

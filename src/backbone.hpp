@@ -32,7 +32,7 @@ class Backbone {
   /// About what all layers keep of a token for backward.
   std::int64_t saved_bytes_per_token() const;
 
-  /// What backward needs of one layer (or of finish: no mixer) and chunk; it lies in the arena given as
+  /// What backward needs of one layer and chunk; it lies in the arena given as
   /// `keep`.
   struct Saved {
     View<float, 3> residual;
@@ -52,16 +52,16 @@ class Backbone {
   /// d_hidden in: gradient of the layer's output; out: of the output of the layer before. d_residual
   /// likewise.
   void layer_backward(int index, const Saved& saved, View<float, 3> d_residual, View<T, 3> d_hidden,
-                      View<float, 2> d_state, View<const std::int64_t, 1> valid,
-                      const ParameterStore& gradients, Context& context) const;
+                      View<float, 2> d_state, View<const std::int64_t, 1> valid, ParameterStore& gradients,
+                      Context& context) const;
   /// d_residual and d_hidden are overwritten. `residual` as finish left it.
   void finish_backward(View<const float, 3> residual, View<T, 3> d_out, View<float, 3> d_residual,
-                       View<T, 3> d_hidden, const ParameterStore& gradients, Context& context) const;
+                       View<T, 3> d_hidden, ParameterStore& gradients, Context& context) const;
   /// d_logits [M, V] -> d_hidden [M, D], overwritten; d_weight [V, D] accumulated.
   void logits_backward(View<const T, 2> hidden, View<const T, 2> d_logits, View<T, 2> d_hidden,
                        View<float, 2> d_weight, Context& context) const;
   void embed_backward(View<const std::uint8_t, 2> tokens, View<const float, 3> d_residual,
-                      const ParameterStore& gradients, Context& context) const;
+                      ParameterStore& gradients, Context& context) const;
 
  private:
   std::int64_t d_model_;

@@ -41,7 +41,7 @@ class ChunkMajorInference final : public Inference::Engine {
                     Slot& slot = slots_[static_cast<std::size_t>(item) % slots_.size()];
                     if (stage == 0) return take(slot, next, context);
                     if (stage == last_stage) {
-                      readout_.run(slot.batch, slot.tokens(), slot.valid(), slot.residual(), slot.hidden(),
+                      readout_.run(slot.batch, slot.tokens(), slot.valid(), residual(slot), hidden(slot),
                                    deliver, context);
                     } else {
                       run_layer(slot, stage - 1, context);
@@ -60,33 +60,33 @@ class ChunkMajorInference final : public Inference::Engine {
   struct Slot {
     TokenBatch batch;
     std::int64_t length = 0;  // of the longest lane; what lies behind it in the batch is not computed
-    std::int64_t d_model = 0;
-    Buffer memory;
+    Buffer memory;            // residual, then hidden
 
     View<const std::uint8_t, 2> tokens() const {
       return {batch.tokens.data(), {batch.lanes, length}, {batch.length, 1}, {}};
     }
     View<const std::int64_t, 1> valid() const { return {batch.valid.data(), {batch.lanes}}; }
-    View<float, 3> residual() const {
-      return {reinterpret_cast<float*>(memory.data()), {batch.lanes, length, d_model}};
-    }
-    View<T, 3> hidden() const {
-      auto* behind_residual = reinterpret_cast<float*>(memory.data()) + batch.lanes * batch.length * d_model;
-      return {reinterpret_cast<T*>(behind_residual), {batch.lanes, length, d_model}};
-    }
   };
+
+  View<float, 3> residual(const Slot& slot) const {
+    return {reinterpret_cast<float*>(slot.memory.data()), {lanes_, slot.length, backbone_.d_model()}};
+  }
+  View<T, 3> hidden(const Slot& slot) const {
+    const View<float, 3> before = residual(slot);
+    return {reinterpret_cast<T*>(before.data + before.size()), before.shape};
+  }
 
   bool take(Slot& slot, const std::function<bool(TokenBatch&)>& next, Context& context) {
     if (!next(slot.batch)) return false;
     TokenBatch& batch = slot.batch;
     if (lanes_ == 0) reset(batch.lanes);
     assert(batch.lanes == lanes_);
-    slot.d_model = backbone_.d_model();
     slot.length = std::max<std::int64_t>(1, *std::max_element(batch.valid.begin(), batch.valid.end()));
     const std::size_t needed_bytes =
-        static_cast<std::size_t>(batch.lanes * batch.length * slot.d_model) * (sizeof(float) + sizeof(T));
+        static_cast<std::size_t>(batch.lanes * slot.length * backbone_.d_model()) *
+        (sizeof(float) + sizeof(T));
     if (slot.memory.size_bytes() < needed_bytes) slot.memory = Buffer(needed_bytes);
-    backbone_.embed(slot.tokens(), slot.residual(), context);
+    backbone_.embed(slot.tokens(), residual(slot), context);
     return true;
   }
 
@@ -101,7 +101,7 @@ class ChunkMajorInference final : public Inference::Engine {
     for (std::int64_t b = 0; b < lanes_; ++b) {
       if (slot.batch.starts[b]) std::fill_n(state.at(b), state.shape[1], 0.0F);
     }
-    backbone_.layer(layer, slot.residual(), slot.hidden(), state, slot.valid(), nullptr, nullptr, context);
+    backbone_.layer(layer, residual(slot), hidden(slot), state, slot.valid(), nullptr, nullptr, context);
   }
 
   Workers workers_;

@@ -20,9 +20,9 @@ constexpr std::int64_t kFanout = 128;
 /// Long enough for the products to run at full speed, short enough for a layer's activations to stay in
 /// cache.
 constexpr std::int64_t kChunk_tokens = 256;
-/// A sequence whose activations fit runs as one chunk, which spares the pass for boundary states: a quarter
-/// faster. The activations of all sequences under way may take about this much.
-constexpr std::int64_t kWholeSequences_bytes = std::int64_t{192} << 20;
+/// A sequence whose activations take no more runs as one chunk, which spares the pass for boundary states: a
+/// quarter faster. The same for any number of threads, on which no result may depend.
+constexpr std::int64_t kWholeSequence_bytes = std::int64_t{64} << 20;
 
 constexpr std::int64_t kZeroState = -1;  // instead of the index of a kept state
 constexpr std::int64_t kCarriedState = -2;
@@ -46,11 +46,12 @@ class ChunkMajorTrainer final : public Trainer::Engine {
         frozen_(options.freeze_backbone),
         slots_(static_cast<std::size_t>(execution.threads) + 1),
         chunk_tokens_(execution.chunk_tokens > 0 ? execution.chunk_tokens : kChunk_tokens),
-        whole_tokens_(execution.chunk_tokens > 0 ? 0 : most_tokens_of_whole_sequences()),
+        whole_tokens_(execution.chunk_tokens > 0 ? 0
+                                                 : kWholeSequence_bytes / backbone_.saved_bytes_per_token()),
         state_({backbone_.layers(), backbone_.state_floats()}),
         d_state_({backbone_.layers(), backbone_.state_floats()}) {}
 
-  BatchTotals accumulate(std::span<const TrainingSequence> batch, const ParameterStore& gradients) override {
+  BatchTotals accumulate(std::span<const TrainingSequence> batch, ParameterStore& gradients) override {
     batch_ = batch;
     gradients_ = &gradients;
     head_->start_batch(batch.size(), &gradients);
@@ -70,7 +71,9 @@ class ChunkMajorTrainer final : public Trainer::Engine {
     return head_->totals();
   }
 
-  void weights_changed() override { backbone_.prepare(workers_.main_context()); }
+  void weights_changed() override {
+    if (!frozen_) backbone_.prepare(workers_.main_context());
+  }
   Context& context() override { return workers_.main_context(); }
 
   std::size_t peak_bytes() const override {
@@ -94,13 +97,10 @@ class ChunkMajorTrainer final : public Trainer::Engine {
 
   std::size_t state_bytes() const { return static_cast<std::size_t>(state_.view().size()) * sizeof(float); }
 
-  std::int64_t most_tokens_of_whole_sequences() const {
-    return kWholeSequences_bytes / std::ssize(slots_) / backbone_.saved_bytes_per_token();
-  }
-
   std::int64_t chunk_tokens_of(std::int64_t sequence) const {
     const std::int64_t length = batch_[sequence].length;
-    return length <= whole_tokens_ ? std::max<std::int64_t>(length, 1) : chunk_tokens_;
+    const std::int64_t whole = std::max<std::int64_t>(length, 1);
+    return length <= whole_tokens_ ? whole : std::min(chunk_tokens_, whole);
   }
 
   std::int64_t chunks_of(std::int64_t sequence) const {
@@ -131,68 +131,76 @@ class ChunkMajorTrainer final : public Trainer::Engine {
     while (end < batch_.size() && (end == begin || chunks + chunks_of(end) <= kFanout))
       chunks += chunks_of(end++);
     if (chunks > kFanout) {
-      backpropagate_range(begin, 0, chunks, kZeroState, 0);
+      backpropagate_range({.sequence = static_cast<std::int64_t>(begin), .begin = 0, .end = chunks},
+                          kZeroState,
+                          /*unused=*/0, head_->needs_whole_sequence());
       return end;
     }
     std::vector<Item> ahead, back;
     for (std::size_t s = begin; s < end; ++s) {
-      plan_leaf(s, 0, chunks_of(s), kZeroState, static_cast<std::int64_t>(ahead.size()), ahead, back);
+      const std::int64_t unused = std::ssize(ahead);
+      plan_leaf({.sequence = static_cast<std::int64_t>(s), .begin = 0, .end = chunks_of(s)}, kZeroState,
+                unused, head_->needs_whole_sequence(), ahead, back);
     }
-    forward_planned(ahead);
+    forward_planned(ahead, head_->needs_whole_sequence());
     backward_planned(back);
     return end;
   }
 
-  /// Chunks [begin, end) of one sequence, whose first starts from the state `from`; states from index
-  /// `unused` on are free. The gradient of the state after `end` is in d_state_.
-  void backpropagate_range(std::int64_t sequence, std::int64_t begin, std::int64_t end, std::int64_t from,
-                           std::int64_t unused) {
-    const std::int64_t chunks = end - begin;
-    if (chunks <= kFanout) {
+  /// Chunks [begin, end) of one sequence.
+  struct Range {
+    std::int64_t sequence, begin, end;
+    std::int64_t chunks() const { return end - begin; }
+  };
+
+  /// A range whose first chunk starts from the state `from`; kept states from index `unused` on are free.
+  /// With `with_head`, the head has yet to see the range forward. The gradient of the state after it is in
+  /// d_state_.
+  void backpropagate_range(const Range& range, std::int64_t from, std::int64_t unused, bool with_head) {
+    if (range.chunks() <= kFanout) {
       std::vector<Item> ahead, back;
-      plan_leaf(sequence, begin, end, from, unused, ahead, back);
-      forward_planned(ahead);
+      plan_leaf(range, from, unused, with_head, ahead, back);
+      forward_planned(ahead, with_head);
       backward_planned(back);
       return;
     }
     std::int64_t part = 1;
-    while ((chunks + part - 1) / part > kFanout) part *= kFanout;
-    const std::int64_t last_part = (chunks - 1) / part;
-    const bool whole_with_head = head_->needs_whole_sequence() && begin == 0 && end == chunks_of(sequence);
-    const std::int64_t ahead = whole_with_head ? chunks : last_part * part;
-    forward(ahead, whole_with_head, [&](std::int64_t i) {
+    while ((range.chunks() + part - 1) / part > kFanout) part *= kFanout;
+    const std::int64_t last_part = (range.chunks() - 1) / part;
+    forward(with_head ? range.chunks() : last_part * part, with_head, [&](std::int64_t i) {
       const bool part_follows = (i + 1) % part == 0 && (i + 1) / part <= last_part;
-      return Item{.sequence = sequence,
-                  .chunk = begin + i,
+      return Item{.sequence = range.sequence,
+                  .chunk = range.begin + i,
                   .from = i == 0 ? from : kCarriedState,
                   .keep = part_follows ? unused + (i + 1) / part - 1 : kKeepNone};
     });
     for (std::int64_t p = last_part; p >= 0; --p) {
-      backpropagate_range(sequence, begin + p * part, std::min(begin + (p + 1) * part, end),
-                          p == 0 ? from : unused + p - 1, unused + last_part);
+      const std::int64_t begin = range.begin + p * part;
+      backpropagate_range({range.sequence, begin, std::min(begin + part, range.end)},
+                          p == 0 ? from : unused + p - 1, unused + last_part, /*with_head=*/false);
     }
   }
 
-  /// A range whose states are all kept: chunk begin + i starts from the state unused + i - 1.
-  void plan_leaf(std::int64_t sequence, std::int64_t begin, std::int64_t end, std::int64_t from,
-                 std::int64_t unused, std::vector<Item>& ahead, std::vector<Item>& back) const {
-    const std::int64_t chunks = end - begin;
-    const bool whole_with_head =
-        head_->needs_whole_sequence() && begin == 0 && end == chunks_of(sequence) && chunks > 1;
-    const std::int64_t chunks_ahead = whole_with_head ? chunks : chunks - 1;
+  /// A range whose states are all kept: chunk begin + i starts from the state unused + i - 1. The last chunk
+  /// need not run ahead, unless the head has to see it; of a single chunk, the head sees enough on the way
+  /// back.
+  void plan_leaf(const Range& range, std::int64_t from, std::int64_t unused, bool with_head,
+                 std::vector<Item>& ahead, std::vector<Item>& back) const {
+    const std::int64_t chunks = range.chunks();
+    const std::int64_t chunks_ahead = with_head && chunks > 1 ? chunks : chunks - 1;
     for (std::int64_t i = 0; i < chunks_ahead; ++i) {
-      ahead.push_back({.sequence = sequence,
-                       .chunk = begin + i,
+      ahead.push_back({.sequence = range.sequence,
+                       .chunk = range.begin + i,
                        .from = i == 0 ? from : kCarriedState,
                        .keep = i + 1 < chunks ? unused + i : kKeepNone});
     }
     for (std::int64_t i = chunks - 1; i >= 0; --i) {
-      back.push_back({.sequence = sequence, .chunk = begin + i, .from = i == 0 ? from : unused + i - 1});
+      back.push_back(
+          {.sequence = range.sequence, .chunk = range.begin + i, .from = i == 0 ? from : unused + i - 1});
     }
   }
 
-  void forward_planned(const std::vector<Item>& items) {
-    const bool with_head = head_->needs_whole_sequence();
+  void forward_planned(const std::vector<Item>& items, bool with_head) {
     forward(std::ssize(items), with_head, [&](std::int64_t i) { return items[i]; });
   }
 
@@ -323,7 +331,7 @@ class ChunkMajorTrainer final : public Trainer::Engine {
   Array<float, 2> d_state_;                   // [layers, state_floats]
   std::vector<Array<float, 2>> kept_states_;  // each as state_
   std::span<const TrainingSequence> batch_;
-  const ParameterStore* gradients_ = nullptr;
+  ParameterStore* gradients_ = nullptr;
 };
 
 }  // namespace

@@ -26,7 +26,7 @@ std::vector<double> ClassifierHead::log_probabilities(std::span<const float> poo
 
 void ClassifierHead::backward(std::span<const float> pooled, std::span<const double> log_probabilities,
                               std::int32_t label, std::span<float> d_pooled,
-                              const ParameterStore& gradients) const {
+                              ParameterStore& gradients) const {
   assert(label >= 0 && label < classes());
   const View<float, 2> d_weight = gradients.matrix(kHeadWeight);
   const View<float, 1> d_bias = gradients.flat(kHeadBias);

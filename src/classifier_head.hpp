@@ -18,7 +18,7 @@ class ClassifierHead {
   std::vector<double> log_probabilities(std::span<const float> pooled) const;
   /// Gradients of -log_probabilities[label]: d_pooled [D] overwritten; the head's own added to `gradients`.
   void backward(std::span<const float> pooled, std::span<const double> log_probabilities, std::int32_t label,
-                std::span<float> d_pooled, const ParameterStore& gradients) const;
+                std::span<float> d_pooled, ParameterStore& gradients) const;
 
  private:
   View<const float, 2> weight_;

@@ -45,7 +45,7 @@ struct InferenceOptions {
 /// undefined, but for `tokens`.
 struct ChunkResult {
   const TokenBatch& batch;
-  View<const float, 3> tokens;             // [B, T, width]  of Readout::tokens
+  View<const float, 3> tokens;             // [B, longest valid, width]  of Readout::tokens
   View<const float, 2> records;            // [B, width]     of pooled and probabilities
   std::vector<double> log_likelihood;      // [B]
   std::vector<std::int64_t> scored_bases;  // [B]            how many bases log_likelihood is over

@@ -24,7 +24,7 @@ std::vector<ParameterSpec> declare_mamba1(const ModelConfig& config, const std::
   };
 }
 
-void initialise_mamba1(const ModelConfig& config, const std::string& prefix, const ParameterStore& weights,
+void initialise_mamba1(const ModelConfig& config, const std::string& prefix, ParameterStore& weights,
                        std::mt19937_64& random) {
   const auto fill_uniform = [&](const char* name, double bound) {
     const View<float, 1> values = weights.flat(prefix + name);
@@ -175,7 +175,7 @@ auto Mamba1<T>::forward(View<const T, 3> x, View<float, 2> state, View<const std
 template <class T>
 void Mamba1<T>::backward(View<const T, 3> x, const Saved& saved, View<const T, 3> d_y,
                          View<const std::int64_t, 1> valid, View<float, 2> d_state, View<T, 3> d_x,
-                         const ParameterStore& gradients, Context& context) const {
+                         ParameterStore& gradients, Context& context) const {
   const auto& a = static_cast<const Activations&>(saved);
   const Arena::Scope scope(context.scratch);
   const std::int64_t lanes = x.shape[0], tokens = x.shape[1];

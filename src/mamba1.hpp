@@ -21,7 +21,7 @@
 namespace longstrand {
 
 std::vector<ParameterSpec> declare_mamba1(const ModelConfig& config, const std::string& prefix);
-void initialise_mamba1(const ModelConfig& config, const std::string& prefix, const ParameterStore& weights,
+void initialise_mamba1(const ModelConfig& config, const std::string& prefix, ParameterStore& weights,
                        std::mt19937_64& random);
 
 template <class T>
@@ -38,7 +38,7 @@ class Mamba1 final : public Mixer<T> {
                                  View<T, 3> y, Arena* keep, Context& context) const override;
   void backward(View<const T, 3> x, const Saved& saved, View<const T, 3> d_y,
                 View<const std::int64_t, 1> valid, View<float, 2> d_state, View<T, 3> d_x,
-                const ParameterStore& gradients, Context& context) const override;
+                ParameterStore& gradients, Context& context) const override;
 
  private:
   struct Activations;

@@ -51,7 +51,7 @@ class Mixer {
   /// state after the chunk to that of the state before it; parameter gradients are added to `gradients`.
   virtual void backward(View<const T, 3> x, const Saved& saved, View<const T, 3> d_y,
                         View<const std::int64_t, 1> valid, View<float, 2> d_state, View<T, 3> d_x,
-                        const ParameterStore& gradients, Context& context) const = 0;
+                        ParameterStore& gradients, Context& context) const = 0;
 };
 
 /// A mixer by name. `prefix` is the layer's, as "backbone.layers.0.mixer.".
@@ -59,7 +59,7 @@ struct MixerEntry {
   std::string name;  // as in config.json's ssm_cfg.layer
   Sweep sweep;
   std::vector<ParameterSpec> (*declare)(const ModelConfig& config, const std::string& prefix);
-  void (*initialise)(const ModelConfig& config, const std::string& prefix, const ParameterStore& weights,
+  void (*initialise)(const ModelConfig& config, const std::string& prefix, ParameterStore& weights,
                      std::mt19937_64& random);
   std::unique_ptr<Mixer<float>> (*make_fp32)(const ModelConfig& config, const std::string& prefix,
                                              const ParameterStore& weights);

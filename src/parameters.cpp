@@ -31,25 +31,32 @@ const ParameterSpec& ParameterStore::spec(const std::string& name) const {
   return specs_[found->second];
 }
 
-View<float, 1> ParameterStore::flat(const std::string& name) const {
-  const ParameterSpec& found = spec(name);
-  return {all().data + found.offset, {found.size()}, arena_.device()};
-}
-
-View<float, 2> ParameterStore::matrix(const std::string& name) const {
-  const ParameterSpec& found = spec(name);
-  return {
-      all().data + found.offset, {found.shape.front(), found.size() / found.shape.front()}, arena_.device()};
-}
-
-View<float, 1> ParameterStore::all() const {
+View<float, 1> ParameterStore::all() {
   return {reinterpret_cast<float*>(arena_.data()), {size_}, arena_.device()};
 }
 
-View<float, 1> ParameterStore::decayed() const { return all().slice(0, decayed_size_); }
+View<const float, 1> ParameterStore::all() const {
+  return {reinterpret_cast<const float*>(arena_.data()), {size_}, arena_.device()};
+}
 
-View<float, 1> ParameterStore::not_decayed() const {
-  return all().slice(decayed_size_, size_ - decayed_size_);
+View<float, 1> ParameterStore::flat(const std::string& name) {
+  const ParameterSpec& found = spec(name);
+  return all().slice(found.offset, found.size());
+}
+
+View<const float, 1> ParameterStore::flat(const std::string& name) const {
+  const ParameterSpec& found = spec(name);
+  return all().slice(found.offset, found.size());
+}
+
+View<float, 2> ParameterStore::matrix(const std::string& name) {
+  const ParameterSpec& found = spec(name);
+  return {flat(name).data, found.matrix_shape(), arena_.device()};
+}
+
+View<const float, 2> ParameterStore::matrix(const std::string& name) const {
+  const ParameterSpec& found = spec(name);
+  return {flat(name).data, found.matrix_shape(), arena_.device()};
 }
 
 }  // namespace longstrand

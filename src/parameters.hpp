@@ -2,6 +2,7 @@
 // are further stores of the same layout.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <map>
 #include <span>
@@ -19,6 +20,7 @@ struct ParameterSpec {
   bool decay = false;               // takes weight decay
   std::int64_t offset = 0;          // of its first element in the arena; filled in by the store
   std::int64_t size() const;
+  std::array<std::int64_t, 2> matrix_shape() const { return {shape.front(), size() / shape.front()}; }
 };
 
 class ParameterStore {
@@ -33,12 +35,17 @@ class ParameterStore {
   bool contains(const std::string& name) const { return index_.contains(name); }
   /// Throws std::out_of_range for an unknown name.
   const ParameterSpec& spec(const std::string& name) const;
-  View<float, 1> flat(const std::string& name) const;
-  View<float, 2> matrix(const std::string& name) const;  // [shape[0], product of the rest]
+  View<float, 1> flat(const std::string& name);
+  View<const float, 1> flat(const std::string& name) const;
+  View<float, 2> matrix(const std::string& name);  // [shape[0], product of the rest]
+  View<const float, 2> matrix(const std::string& name) const;
 
-  View<float, 1> all() const;
-  View<float, 1> decayed() const;      // the arena's first part
-  View<float, 1> not_decayed() const;  // and its second
+  View<float, 1> all();
+  View<const float, 1> all() const;
+  View<float, 1> decayed() {
+    return all().slice(0, decayed_size_);
+  }  // the arena's first part, and its second
+  View<float, 1> not_decayed() { return all().slice(decayed_size_, size_ - decayed_size_); }
   void zero() { arena_.zero(); }
 
  private:

@@ -28,7 +28,7 @@ struct Trainer::Parts {
 
   void update(const View<float, 1>& weights, AdamWOptions adamw) {
     const std::int64_t begin = weights.data - model.parameters().all().data;
-    const auto part = [&](const ParameterStore& store) { return store.all().slice(begin, weights.size()); };
+    const auto part = [&](ParameterStore& store) { return store.all().slice(begin, weights.size()); };
     adamw_step(weights, part(gradients), part(first_moment), part(second_moment), adamw, engine->context());
   }
 };
@@ -73,14 +73,14 @@ StepResult Trainer::step(std::span<const TrainingSequence> batch, double learnin
   const OptimizerOptions& optimizer = p.options.optimizer;
   const bool clip = optimizer.clip_norm > 0 && result.grad_norm > optimizer.clip_norm;
   const double clip_scale = clip ? optimizer.clip_norm / result.grad_norm : 1.0;
-  AdamWOptions adamw{.learning_rate = static_cast<float>(learning_rate),
-                     .beta1 = static_cast<float>(optimizer.beta1),
-                     .beta2 = static_cast<float>(optimizer.beta2),
-                     .epsilon = static_cast<float>(optimizer.epsilon),
-                     .weight_decay = static_cast<float>(optimizer.weight_decay),
-                     .gradient_scale = static_cast<float>(clip_scale / targets),
+  AdamWOptions adamw{.learning_rate = learning_rate,
+                     .beta1 = optimizer.beta1,
+                     .beta2 = optimizer.beta2,
+                     .epsilon = optimizer.epsilon,
+                     .weight_decay = optimizer.weight_decay,
+                     .gradient_scale = clip_scale / targets,
                      .step = ++p.updates};
-  const ParameterStore& weights = p.model.parameters();
+  ParameterStore& weights = p.model.parameters();
   p.update(p.options.freeze_backbone ? weights.flat(kHeadWeight) : weights.decayed(), adamw);
   adamw.weight_decay = 0;
   p.update(p.options.freeze_backbone ? weights.flat(kHeadBias) : weights.not_decayed(), adamw);
@@ -100,14 +100,14 @@ const ParameterStore& Trainer::gradients() const { return parts_->gradients; }
 
 Trainer::State Trainer::state() const {
   const auto copy = [](const ParameterStore& store) {
-    const View<float, 1> values = store.all();
+    const View<const float, 1> values = store.all();
     return std::vector<float>(values.data, values.data + values.size());
   };
   return {copy(parts_->first_moment), copy(parts_->second_moment), parts_->updates};
 }
 
 void Trainer::set_state(const State& state) {
-  const auto restore = [](const std::vector<float>& from, const ParameterStore& to) {
+  const auto restore = [](const std::vector<float>& from, ParameterStore& to) {
     if (static_cast<std::int64_t>(from.size()) != to.all().size()) {
       throw std::runtime_error(concat("the optimizer's state has ", from.size(),
                                       " values, but the model needs ", to.all().size(),

@@ -1,4 +1,5 @@
-// Training steps with exact gradients for sequences of any length (chunked backpropagation, src/sweep.hpp).
+// Training steps with exact gradients for sequences of any length (chunked backpropagation,
+// src/chunk_major_trainer.cpp).
 #pragma once
 
 #include <functional>

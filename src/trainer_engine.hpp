@@ -18,8 +18,7 @@ class Trainer::Engine {
  public:
   virtual ~Engine() = default;
   /// Adds the gradients of the summed loss to `gradients`.
-  virtual BatchTotals accumulate(std::span<const TrainingSequence> batch,
-                                 const ParameterStore& gradients) = 0;
+  virtual BatchTotals accumulate(std::span<const TrainingSequence> batch, ParameterStore& gradients) = 0;
   virtual BatchTotals evaluate(std::span<const TrainingSequence> batch) = 0;
   virtual void weights_changed() = 0;
   virtual Context& context() = 0;

@@ -5,6 +5,7 @@
 #include <optional>
 #include <span>
 
+#include "kernels/check.hpp"
 #include "kernels/cross_entropy.hpp"
 #include "kernels/pooling.hpp"
 #include "src/classifier_head.hpp"
@@ -25,7 +26,7 @@ class NextTokenHead final : public TrainingHead<T> {
 
   bool needs_whole_sequence() const override { return false; }
 
-  void start_batch(std::size_t, const ParameterStore* gradients) override {
+  void start_batch(std::size_t, ParameterStore* gradients) override {
     this->totals_ = {};
     gradients_ = gradients;
     d_lm_head_.zero();
@@ -100,7 +101,7 @@ class NextTokenHead final : public TrainingHead<T> {
   std::string lm_head_name_;
   bool all_tokens_are_targets_;
   Array<float, 2> d_lm_head_;  // [V, D]
-  const ParameterStore* gradients_ = nullptr;
+  ParameterStore* gradients_ = nullptr;
 };
 
 /// Cross entropy of the sequence's label given its pooled hidden rows.
@@ -110,12 +111,12 @@ class ClassificationHead final : public TrainingHead<T> {
   ClassificationHead(const Backbone<T>& backbone, const Model& model)
       : backbone_(backbone),
         head_(model),
-        pooling_(model.classifier()->pooling == "last" ? Pooling::last : Pooling::mean),
+        pooling_(model.classifier()->pooling),
         pooled_({1, backbone.d_model()}) {}
 
   bool needs_whole_sequence() const override { return true; }
 
-  void start_batch(std::size_t sequences, const ParameterStore* gradients) override {
+  void start_batch(std::size_t sequences, ParameterStore* gradients) override {
     this->totals_ = {};
     gradients_ = gradients;
     d_pooled_.resize(sequences);
@@ -158,6 +159,10 @@ class ClassificationHead final : public TrainingHead<T> {
     std::transform(pooled_.view().data, pooled_.view().data + pooled.size(), pooled.begin(),
                    [&](double sum) { return static_cast<float>(sum * scale); });
     const std::int32_t label = chunk.sequence->label;
+    if (label < 0 || label >= head_.classes()) {
+      throw std::logic_error(
+          concat("label ", label, ": the classifier has classes 0 to ", head_.classes() - 1));
+    }
     const std::vector<double> log_probabilities = head_.log_probabilities(pooled);
     const auto best = std::max_element(log_probabilities.begin(), log_probabilities.end());
     this->totals_.loss -= log_probabilities[label];
@@ -175,7 +180,7 @@ class ClassificationHead final : public TrainingHead<T> {
   Pooling pooling_;
   Array<double, 2> pooled_;                   // [1, D]  of the sequence under way
   std::vector<std::vector<float>> d_pooled_;  // [sequences][D]
-  const ParameterStore* gradients_ = nullptr;
+  ParameterStore* gradients_ = nullptr;
 };
 
 }  // namespace

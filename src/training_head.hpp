@@ -39,7 +39,7 @@ class TrainingHead {
                         View<float, 3> d_residual, Context& context) = 0;
 
   /// Starts a batch. With `gradients`, they are added to; the head's own by finish_batch at the latest.
-  virtual void start_batch(std::size_t sequences, const ParameterStore* gradients) = 0;
+  virtual void start_batch(std::size_t sequences, ParameterStore* gradients) = 0;
   virtual void finish_batch() = 0;
   const BatchTotals& totals() const { return totals_; }
 
