@@ -144,7 +144,8 @@ class ChunkedTraining : public testing::TestWithParam<TrainingCase> {
  protected:
   /// Gradients of one step over the records, and its loss.
   std::pair<std::vector<float>, StepResult> gradients(const std::vector<Tokens>& records, std::int64_t chunk,
-                                                      int threads) const {
+                                                      int threads,
+                                                      Precision precision = Precision::fp32) const {
     Model model = small_model();
     if (GetParam().objective == Objective::classification) {
       model.set_classifier({.labels = {"a", "b", "c"}, .pooling = GetParam().pooling}, 5);
@@ -153,7 +154,11 @@ class ChunkedTraining : public testing::TestWithParam<TrainingCase> {
     for (std::size_t r = 0; r < records.size(); ++r) {
       batch.push_back(sequence_of(records[r], static_cast<std::int32_t>(r % 3)));
     }
-    Trainer trainer(model, {.threads = threads, .chunk_tokens = chunk}, {.objective = GetParam().objective});
+    if (GetParam().objective == Objective::classification) {
+      std::erase_if(batch, [](const TrainingSequence& sequence) { return sequence.length == 0; });
+    }
+    Trainer trainer(model, {.precision = precision, .threads = threads, .chunk_tokens = chunk},
+                    {.objective = GetParam().objective});
     const StepResult step = trainer.step(batch, 1e-3);
     const auto all = span_of(trainer.gradients().all());
     return {{all.begin(), all.end()}, step};
@@ -175,6 +180,24 @@ TEST_P(ChunkedTraining, TheNumberOfThreadsChangesNoBit) {
   const std::vector<Tokens> records = {random_dna(500, 2), random_dna(40, 3), random_dna(1203, 4)};
   const auto expected = gradients(records, 64, 1).first;
   for (const int threads : {2, 5}) EXPECT_EQ(gradients(records, 64, threads).first, expected);
+}
+
+/// Without --chunk: what is cut, and where, must not depend on the threads either.
+TEST_P(ChunkedTraining, AutomaticChunksEqualOnePassForAnyNumberOfThreads) {
+  const std::vector<Tokens> records = {random_dna(500, 2), {}, random_dna(1, 5), random_dna(20000, 3)};
+  const auto automatic = gradients(records, 0, 1).first;
+  EXPECT_EQ(gradients(records, 0, 3).first, automatic);
+  EXPECT_LT(relative_error(automatic, gradients(records, 20000, 1).first),
+            tolerance::kChunkBackward.relative);
+}
+
+TEST_P(ChunkedTraining, BFloat16GradientsAreNearThoseOfFloatHoweverSplit) {
+  const std::vector<Tokens> records = {random_dna(700, 2), random_dna(90, 3)};
+  const auto exact = gradients(records, 1000, 1).first;
+  const auto whole = gradients(records, 1000, 1, Precision::bf16).first;
+  EXPECT_LT(relative_error(whole, exact), tolerance::kGoldenLogitsBFloat16.relative);
+  EXPECT_LT(relative_error(gradients(records, 64, 2, Precision::bf16).first, whole),
+            tolerance::kGoldenLogitsBFloat16.relative);
 }
 
 /// 20 001 chunks of one token: three levels of kept states.
@@ -267,6 +290,68 @@ TEST(Trainer, ALossThatIsNotFiniteLeavesTheWeights) {
   EXPECT_THROW(trainer.step(sequences_of(records), 1e-3), std::runtime_error);
   EXPECT_EQ(model.fingerprint(), before);
 }
+
+TEST(Trainer, RefusesALabelThatTheClassifierDoesNotHave) {
+  Model model = small_model();
+  model.set_classifier({.labels = {"a", "b"}}, 5);
+  const std::vector<Tokens> records = {random_dna(100, 1)};
+  Trainer trainer(model, {}, {.objective = Objective::classification});
+  for (const std::int32_t label : {-1, 2}) {
+    const std::vector<TrainingSequence> batch = {sequence_of(records[0], label)};
+    EXPECT_THROW(trainer.step(batch, 1e-3), std::logic_error);
+    EXPECT_THROW(trainer.evaluate(batch), std::logic_error);
+  }
+}
+
+TEST(Trainer, RefusesABatchWithoutTargets) {
+  Model model = small_model();
+  const std::vector<Tokens> records = {{}, random_dna(1, 1), Tokens(50, 11)};
+  Trainer trainer(model, {}, {});
+  EXPECT_THROW(trainer.step(sequences_of(records), 1e-3), std::runtime_error);
+  EXPECT_EQ(trainer.evaluate(sequences_of(records)).targets, 0);
+  EXPECT_EQ(trainer.evaluate({}).targets, 0);
+}
+
+struct ShapeCase {
+  const char* name;
+  ModelConfig config;
+};
+
+class AnyShape : public testing::TestWithParam<ShapeCase> {};
+
+/// The chunked pass, forward and backward, of shapes that no fast path was written for.
+TEST_P(AnyShape, SplitsEqualOnePassAndGradientIsTheSlope) {
+  const std::vector<Tokens> records = {random_dna(150, 7), random_dna(61, 8)};
+  const auto step = [&](std::int64_t chunk, double distance) {
+    Model model(GetParam().config, 3);
+    Trainer gradient_of(model, {.chunk_tokens = chunk}, {});
+    const StepResult result = gradient_of.step(sequences_of(records), 0.0);
+    const auto sums = span_of(gradient_of.gradients().all());
+    const std::vector<float> gradient(sums.begin(), sums.end());
+    const View<float, 1> all = model.parameters().all();
+    const double norm = result.grad_norm * static_cast<double>(result.targets);
+    for (std::int64_t i = 0; i < all.size(); ++i) {
+      all.data[i] += static_cast<float>(distance * static_cast<double>(gradient[i]) / norm);
+    }
+    Trainer moved(model, {}, {});
+    return std::tuple{gradient, result.grad_norm, moved.evaluate(sequences_of(records)).loss};
+  };
+  const auto [whole, norm, above] = step(1000, 3e-3);
+  const auto [split, split_norm, below] = step(23, -3e-3);
+  EXPECT_LT(relative_error(split, whole), tolerance::kChunkBackward.relative);
+  EXPECT_NEAR((above - below) / 6e-3, norm, 0.02 * norm);
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Shapes, AnyShape,
+    testing::Values(ShapeCase{"odd_width", {.d_model = 17, .n_layer = 2}},
+                    ShapeCase{"one_state", {.d_model = 16, .n_layer = 2, .d_state = 1}},
+                    ShapeCase{"many_states", {.d_model = 16, .n_layer = 1, .d_state = 64}},
+                    ShapeCase{"two_taps", {.d_model = 16, .n_layer = 2, .d_conv = 2}},
+                    ShapeCase{"eight_taps", {.d_model = 16, .n_layer = 2, .d_conv = 8}},
+                    ShapeCase{"wide_rank", {.d_model = 16, .n_layer = 2, .expand = 3, .dt_rank = 5}},
+                    ShapeCase{"untied", {.d_model = 16, .n_layer = 2, .tie_embeddings = false}}),
+    [](const auto& instance) { return instance.param.name; });
 
 }  // namespace
 }  // namespace longstrand::test

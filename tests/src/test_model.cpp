@@ -120,6 +120,11 @@ TEST(Config, WhatCannotRunIsRefusedByName) {
       {R"({"model_type": "caduceus", "d_model": 64, "n_layer": 3, "vocab_size": 12})", "caduceus"},
       {R"({"model_type": "mamba", "hidden_size": 64, "num_hidden_layers": 2, "vocab_size": 16, "use_bias": true})",
        "use_bias"},
+      {R"({"model_type": "mamba", "hidden_size": 64, "num_hidden_layers": 2, "vocab_size": 16, "hidden_act": "gelu"})",
+       "hidden_act"},
+      {R"({"model_type": "mamba", "hidden_size": 64, "num_hidden_layers": 2, "vocab_size": 16,
+           "layer_norm_epsilon": -1})",
+       "layer_norm_epsilon"},
   };
   for (const auto& [text, named] : cases) {
     try {
@@ -155,6 +160,38 @@ TEST(ModelFolderErrors, NameTheFileAndWhatIsWrong) {
   EXPECT_NE(message().find("Mamba2"), std::string::npos) << message();
   std::filesystem::rename(folder / "model.safetensors", folder / "pytorch_model.bin");
   EXPECT_NE(message().find("safetensors.torch"), std::string::npos) << message();
+}
+
+/// One model, however its folder spells it, has one fingerprint; another epsilon makes another model.
+TEST(Model, FingerprintSurvivesEveryLayout) {
+  TemporaryDirectory directory;
+  ModelConfig config{.d_model = 16, .n_layer = 1, .norm_epsilon = 1e-3};
+  const Model model(config, 1);
+  for (const auto layout : {CheckpointLayout::state_spaces, CheckpointLayout::hugging_face}) {
+    const std::filesystem::path folder = directory / "model";
+    model.save(folder, layout);
+    const Model read = Model::load(folder);
+    EXPECT_DOUBLE_EQ(read.config().norm_epsilon, 1e-3);
+    EXPECT_EQ(read.fingerprint(), model.fingerprint());
+  }
+  config.norm_epsilon = 1e-5;
+  EXPECT_NE(Model(config, 1).fingerprint(), model.fingerprint());
+}
+
+TEST(ModelFolderErrors, AnAlphabetThatDoesNotFitIsRefused) {
+  TemporaryDirectory directory;
+  const std::filesystem::path folder = directory / "model";
+  Model({.d_model = 16, .n_layer = 1, .vocab_size = 8}, 1).save(folder);
+  EXPECT_THROW(Model::load(folder), std::runtime_error);
+}
+
+/// config.json alone must not decide how much memory is taken.
+TEST(ModelFolderErrors, AHugeConfigOverASmallFileIsRefusedAtOnce) {
+  TemporaryDirectory directory;
+  const std::filesystem::path folder = directory / "model";
+  Model({.d_model = 16, .n_layer = 1}, 1).save(folder);
+  std::ofstream(folder / "config.json") << R"({"d_model": 65536, "n_layer": 4000, "vocab_size": 12})";
+  EXPECT_THROW(Model::load(folder), std::runtime_error);
 }
 
 TEST(Model, StartsAsTheOriginalDoes) {
