@@ -15,15 +15,6 @@ namespace fs = std::filesystem;
 
 constexpr std::size_t kBufferBytes = 1 << 18;
 
-// Where the file will be: what a symbolic link points to, not the link.
-std::string follow_link(const std::string& path) {
-  std::error_code ignored;
-  if (!fs::is_symlink(path, ignored)) {
-    return path;
-  }
-  return fs::weakly_canonical(path, ignored).string();
-}
-
 bool is_device(const std::string& path) {
   std::error_code ignored;
   const auto status = fs::status(path, ignored);
@@ -42,7 +33,10 @@ AtomicFile::AtomicFile(const std::string& path) {
   } else {
     destination_ = follow_link(path);
     require_not_directory(destination_);
-    file_.emplace(destination_ + ".partial", O_WRONLY | O_CREAT | O_TRUNC);
+    // The lock comes before the truncation, so that a second writer cannot empty the file of the first.
+    file_.emplace(destination_ + ".partial", O_WRONLY | O_CREAT);
+    file_->require_lock();
+    file_->truncate(0);
     renames_ = true;
   }
 }
@@ -74,10 +68,12 @@ void AtomicFile::commit() {
   assert(file_ && "commit twice");
   flush();
   file_->sync();
-  file_->close();
+  // Renamed before it is closed: closing gives the lock away, and with it the temporary name.
   if (renames_) {
     replace_file(file_->path(), destination_);
+    renames_ = false;
   }
+  file_->close();
   file_.reset();
 }
 

@@ -11,9 +11,9 @@ namespace longstrand::io {
 // An output file that appears whole or not at all: written as PATH.partial beside its destination, synced and
 // renamed by commit(), removed if it goes out of scope before. A path that is "-" or empty is standard
 // output; a device, pipe or socket is written directly, since renaming would replace it; a symbolic link is
-// followed. Writes are buffered. The first error throws std::runtime_error naming path and reason; SIGPIPE
-// must be ignored by the program for a closed pipe to arrive as such an error. After an error the object can
-// only be destroyed.
+// followed. Only one writer at a time: a second one on the same path throws. Writes are buffered. The first
+// error throws std::runtime_error naming path and reason; SIGPIPE must be ignored by the program for a closed
+// pipe to arrive as such an error. After an error the object can only be destroyed.
 class AtomicFile {
  public:
   explicit AtomicFile(const std::string& path);

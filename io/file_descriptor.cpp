@@ -109,18 +109,39 @@ void FileDescriptor::sync() {
   }
 }
 
-bool FileDescriptor::try_lock() {
-  if (::flock(descriptor_, LOCK_EX | LOCK_NB) == 0) {
-    return true;
-  }
+void FileDescriptor::require_lock() {
   // A file system without locks (some network ones) must not stop the work.
-  return errno != EWOULDBLOCK;
+  const bool is_held = ::flock(descriptor_, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK;
+  if (is_held || !is_at_its_path()) {
+    throw std::runtime_error(
+        fmt::format("'{}' is in use by another process; wait for it or choose another output", path_));
+  }
+}
+
+bool FileDescriptor::is_at_its_path() const {
+  struct stat opened {};
+  struct stat named {};
+  return ::fstat(descriptor_, &opened) == 0 && ::stat(path_.c_str(), &named) == 0 &&
+         opened.st_dev == named.st_dev && opened.st_ino == named.st_ino;
 }
 
 void FileDescriptor::close() {
   if (::close(std::exchange(descriptor_, -1)) != 0 && errno != EINTR) {
     fail("write", path_, errno);
   }
+}
+
+std::string follow_link(const std::string& path) {
+  constexpr int kMostLinks = 40;  // as Linux
+  std::filesystem::path target = path;
+  std::error_code ignored;
+  for (int links = 0; std::filesystem::is_symlink(target, ignored); ++links) {
+    if (links == kMostLinks) {
+      fail("create", path, ELOOP);
+    }
+    target = target.parent_path() / std::filesystem::read_symlink(target);
+  }
+  return target.string();
 }
 
 void replace_file(const std::string& from, const std::string& to) {

@@ -31,8 +31,9 @@ class FileDescriptor {
   void truncate(std::int64_t size_bytes);
   // Waits until the content is on the disk. Pipes and terminals, which cannot be synced, count as synced.
   void sync();
-  // Takes the advisory lock of this file; false when another process holds it.
-  bool try_lock();
+  // Takes the advisory lock of this file, which lasts until it is closed. Throws when another holder has it,
+  // or has renamed or removed the file since it was opened here.
+  void require_lock();
   // Closing reports write errors too (NFS, quotas); the destructor closes silently.
   void close();
 
@@ -40,9 +41,15 @@ class FileDescriptor {
   int get() const { return descriptor_; }
 
  private:
+  bool is_at_its_path() const;
+
   std::string path_;
   int descriptor_ = -1;
 };
+
+// Where a file written under this name belongs: what a symbolic link points to in the end, whether or not
+// that exists; any other path as it is. Throws std::runtime_error for links in a circle.
+std::string follow_link(const std::string& path);
 
 // Puts `from` in the place of `to`, both in one directory, so that a crash leaves the old or the new file
 // whole: rename(2), then fsync of the directory. The content of `from` must be synced before.

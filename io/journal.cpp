@@ -1,7 +1,6 @@
 #include "io/journal.hpp"
 
 #include <fcntl.h>
-#include <fmt/format.h>
 #include <zlib.h>
 
 #include <cstring>
@@ -26,10 +25,7 @@ std::uint32_t checksum_of(std::uint32_t payload_bytes, const void* payload) {
 
 // The lock comes before the truncation, so that a second process cannot empty the journal of the first.
 Journal::Journal(const std::string& path, Open how) : file_(path, O_RDWR | O_CREAT) {
-  if (!file_.try_lock()) {
-    throw std::runtime_error(
-        fmt::format("'{}' is in use by another process; wait for it or choose another output", path));
-  }
+  file_.require_lock();
   if (how == Open::kCreate) {
     file_.truncate(0);
   }

@@ -37,6 +37,31 @@ TEST(AtomicFile, LeavesNothingWithoutCommit) {
   EXPECT_TRUE(directory.empty());
 }
 
+TEST(AtomicFile, ASecondWriterIsRefusedAndHarmsNothing) {
+  const test::TemporaryDirectory directory;
+  const auto path = directory / "out.tsv";
+  AtomicFile first(path);
+  first.write("first");
+  first.flush();
+  const auto message = error_of([&] { AtomicFile second(path); });
+  EXPECT_NE(message.find("out.tsv.partial' is in use"), std::string::npos) << message;
+  first.commit();
+  EXPECT_EQ(content_of(path), "first");
+  write_file(path, "third");
+  EXPECT_EQ(content_of(path), "third");
+}
+
+TEST(FileDescriptor, DoesNotLockAFileThatHasLeftItsPath) {
+  const test::TemporaryDirectory directory;
+  write_file(directory / "a", "text");
+  FileDescriptor opened(directory / "a", O_RDWR);
+  opened.require_lock();
+  FileDescriptor renamed(directory / "a", O_RDWR);
+  opened.close();
+  fs::rename(directory / "a", directory / "b");
+  EXPECT_NE(error_of([&] { renamed.require_lock(); }).find("is in use"), std::string::npos);
+}
+
 TEST(AtomicFile, ManySmallWritesKeepTheirOrder) {
   const test::TemporaryDirectory directory;
   std::string expected;
@@ -57,6 +82,23 @@ TEST(AtomicFile, FollowsASymbolicLink) {
   write_file(directory / "link", "new");
   EXPECT_TRUE(fs::is_symlink(directory / "link"));
   EXPECT_EQ(content_of(directory / "target"), "new");
+}
+
+TEST(AtomicFile, FollowsALinkToAFileThatDoesNotExistYet) {
+  const test::TemporaryDirectory directory;
+  fs::create_directory(directory / "sub");
+  fs::create_symlink("sub/second", directory / "link");  // relative to the folder of the link
+  fs::create_symlink("target", directory / "sub/second");
+  write_file(directory / "link", "new");
+  EXPECT_TRUE(fs::is_symlink(directory / "link"));
+  EXPECT_EQ(content_of(directory / "sub/target"), "new");
+}
+
+TEST(AtomicFile, LinksInACircleAreAnError) {
+  const test::TemporaryDirectory directory;
+  fs::create_symlink("b", directory / "a");
+  fs::create_symlink("a", directory / "b");
+  EXPECT_NE(error_of([&] { AtomicFile(directory / "a"); }).find("symbolic links"), std::string::npos);
 }
 
 TEST(AtomicFile, WritesADeviceInPlace) {
