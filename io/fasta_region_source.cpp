@@ -41,12 +41,17 @@ bool FastaRegionSource::next_record(RecordInfo& record) {
   record.length = region.end - region.begin;
   missing_ = record.length;
   if (missing_ > 0) {
-    const auto position = index_.locate(*index_.find(region.name), region.begin);
+    const FastaIndex::Sequence& sequence = *index_.find(region.name);
+    const auto position = index_.locate(sequence, region.begin);
     input_.seek(position.block, position.within);
+    line_bases_ = sequence.line_bases;
+    column_ = region.begin % line_bases_;
   }
   return true;
 }
 
+// Of the file itself only its line ends can tell that the index is that of another version: all lines that a
+// region leaves must be as long as the index says.
 std::int64_t FastaRegionSource::read_bases(std::span<char> out) {
   const std::int64_t wanted = std::min(missing_, std::ssize(out));
   std::int64_t filled = 0;
@@ -55,7 +60,12 @@ std::int64_t FastaRegionSource::read_bases(std::span<char> out) {
     const std::string_view piece = bytes.substr(0, static_cast<std::size_t>(wanted - filled));
     const std::string_view line = piece.substr(0, piece.find('\n'));
     if (bytes.empty() || line.starts_with('>')) fail_to_read();
-    filled += static_cast<std::int64_t>(copy_without_space(line, out.data() + filled));
+    const auto count = static_cast<std::int64_t>(copy_without_space(line, out.data() + filled));
+    const bool line_ends = line.size() < piece.size();
+    filled += count;
+    column_ += count;
+    if (column_ > line_bases_ || (line_ends && column_ < line_bases_)) fail_to_read();
+    if (line_ends) column_ = 0;
     input_.consume(std::min(line.size() + 1, piece.size()));
   }
   missing_ -= filled;

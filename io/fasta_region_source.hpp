@@ -1,5 +1,6 @@
 // Regions of an indexed FASTA file (plain, or bgzf with .gzi), one record each, streamed from where the index
-// says.
+// says. An index of another version of the file is an error wherever a line end is not where it says; a
+// region within one line passes no line end and cannot tell.
 #pragma once
 
 #include <cstdint>
@@ -30,7 +31,9 @@ class FastaRegionSource final : public SequenceSource {
   FastaIndex index_;
   std::vector<Region> regions_;
   std::size_t next_region_ = 0;
-  std::int64_t missing_ = 0;  // bases of the current region still to come
+  std::int64_t missing_ = 0;     // bases of the current region still to come
+  std::int64_t line_bases_ = 0;  // of the current sequence
+  std::int64_t column_ = 0;      // of the next base, in its line
 };
 
 }  // namespace longstrand::io

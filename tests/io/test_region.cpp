@@ -194,6 +194,14 @@ TEST_P(FastaRegions, NameTheCommandThatMakesAMissingIndex) {
             path_ + ": has no index; make it with: samtools faidx " + path_);
 }
 
+TEST_P(FastaRegions, NoticeLinesOfAnotherLength) {
+  for (const std::size_t width : {0, 25, 49, 51, 100}) {  // the index is of lines of 50
+    write_file(path_, as_fasta(sequences_, width), GetParam(), 1000);
+    EXPECT_THROW(read({.regions = {"chr1:101-220"}}), InputError) << width;
+    EXPECT_THROW(read({.regions = {"chr1:120-"}}, 1), InputError) << width;
+  }
+}
+
 TEST_P(FastaRegions, NoticeAnIndexOfAnotherFile) {
   write_file(path_, as_fasta({{"chr1", "ACGT"}}), GetParam());
   EXPECT_THROW(read({.regions = {"chr1:2000000-2000100"}}), InputError);
