@@ -3,7 +3,6 @@
 #include <condition_variable>
 #include <deque>
 #include <exception>
-#include <filesystem>
 #include <mutex>
 #include <stdexcept>
 #include <thread>
@@ -28,18 +27,12 @@ void check(const ChunkStreamOptions& options) {
   require(options.skip_records >= 0, "the number of records to skip cannot be negative");
 }
 
-// Opens path; a second time only where that starts at the beginning again, so not for a pipe.
-SourceFactory file_opener(const std::string& path, const SourceOptions& options) {
-  return [path, options, opened = false]() mutable -> std::unique_ptr<SequenceSource> {
-    if (std::exchange(opened, true) && !std::filesystem::is_regular_file(path)) return nullptr;
-    return open_sequences(path, options);
-  };
-}
-
 std::vector<ChunkInput> file_inputs(const std::vector<std::string>& paths, const SourceOptions& options) {
   std::vector<ChunkInput> inputs;
   inputs.reserve(paths.size());
-  for (const std::string& path : paths) inputs.push_back({path, file_opener(path, options)});
+  for (const std::string& path : paths) {
+    inputs.push_back({path, [path, options] { return open_sequences(path, options); }});
+  }
   return inputs;
 }
 

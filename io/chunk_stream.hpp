@@ -6,9 +6,9 @@
 // chunk holds kPad. Records are numbered in input order, whatever lane they are in. The order of chunks
 // depends only on the input and the options.
 //
-// Memory does not depend on the length of a record: a record of more than kLaneBufferTokens streams. To fill
-// the other lanes meanwhile its file is opened once more and read past it; where that is impossible (standard
-// input) the other lanes idle until the record ends.
+// Memory does not depend on the length of a record: a record of more than kLaneBufferTokens streams. Every
+// input is read once, from front to back, so the other lanes get no new record while a long one streams: they
+// finish theirs and then idle until it has been read.
 #pragma once
 
 #include <cstdint>
@@ -36,7 +36,8 @@ struct TokenChunk {
   std::vector<std::int64_t> offset;        // [B]; position in the record of the chunk's first token
   std::vector<std::int64_t> record_index;  // [B]; from 0, over all files (windows count as records)
   std::vector<std::int64_t> file_index;    // [B]; which input the record is from; -1 without a record
-  std::vector<RecordInfo> records;         // [B]; length is known at the latest where ends is 1
+  // [B]; length is known at the latest where ends is 1. Of a lane without a record: left over, of no meaning.
+  std::vector<RecordInfo> records;
 };
 
 struct ChunkStreamOptions {
@@ -58,8 +59,7 @@ struct ChunkStreamOptions {
 // Records up to this length are read in one go while they wait in a lane.
 inline constexpr std::int64_t kLaneBufferTokens = 1 << 18;
 
-// Opens one input; called again, it opens the same input from the start. Returns nullptr where a second
-// opening is impossible.
+// Opens one input; called once.
 using SourceFactory = std::function<std::unique_ptr<SequenceSource>()>;
 
 struct ChunkInput {

@@ -65,18 +65,11 @@ bool LaneFeeder::fill(TokenChunk& chunk) {
 
 // Leaves the lane inactive if there is no record left, or if reader_ is inside another lane's record.
 void LaneFeeder::begin_record(Lane& lane) {
-  if (reader_user_ != nullptr || !reader_->next_record(lane.record)) return;
+  if (!reader_is_free_ || !reader_->next_record(lane.record)) return;
   lane.active = true;
   lane.read_to_end = false;
   lane.used = lane.filled = lane.offset = 0;
   refill(lane);
-  if (lane.read_to_end) return;
-  reader_user_ = &lane;
-  if (lane_count_ == 1) return;
-  if (auto next = reader_->open_after_current()) {
-    lane.reader = std::exchange(reader_, std::move(next));
-    reader_user_ = nullptr;
-  }
 }
 
 // Moves what is left to the front and fills the rest of the buffer.
@@ -85,14 +78,11 @@ void LaneFeeder::refill(Lane& lane) {
   std::memmove(lane.tokens, lane.tokens + lane.used, left);
   std::memmove(lane.soft_mask, lane.soft_mask + lane.used, left);
   const auto room = static_cast<std::size_t>(buffer_tokens_) - left;
-  TokenReader& reader = lane.reader ? *lane.reader : *reader_;
-  const std::int64_t count = reader.read({lane.tokens + left, room}, {lane.soft_mask + left, room});
+  const std::int64_t count = reader_->read({lane.tokens + left, room}, {lane.soft_mask + left, room});
   lane.used = 0;
   lane.filled = static_cast<std::int64_t>(left) + count;
   lane.read_to_end = count < static_cast<std::int64_t>(room);
-  if (!lane.read_to_end) return;
-  lane.reader.reset();
-  if (reader_user_ == &lane) reader_user_ = nullptr;
+  reader_is_free_ = lane.read_to_end;
 }
 
 void LaneFeeder::deliver(Lane& lane, std::int64_t b, TokenChunk& chunk) {

@@ -28,10 +28,9 @@ class LaneFeeder {
     std::uint8_t* soft_mask = nullptr;  // [buffer_tokens_], in memory_
     std::int64_t used = 0;
     std::int64_t filled = 0;
-    std::int64_t offset = 0;              // in the record, of the next token to deliver
-    std::unique_ptr<TokenReader> reader;  // a long record's own; without it the lane reads from reader_
-    bool active = false;                  // holds a record
-    bool read_to_end = false;             // the buffer holds the rest of the record
+    std::int64_t offset = 0;   // in the record, of the next token to deliver
+    bool active = false;       // holds a record
+    bool read_to_end = false;  // the buffer holds the rest of the record
   };
 
   void allocate_buffers();
@@ -42,8 +41,8 @@ class LaneFeeder {
   std::int64_t lane_count_;
   std::int64_t chunk_tokens_;
   std::int64_t buffer_tokens_;
-  std::unique_ptr<TokenReader> reader_;  // where lanes take their next record
-  const Lane* reader_user_ = nullptr;    // the lane whose long record still comes from reader_
+  std::unique_ptr<TokenReader> reader_;  // of all lanes
+  bool reader_is_free_ = true;           // not inside a long record that a lane still reads
   std::unique_ptr<std::uint8_t[]>
       memory_;  // the buffers of all lanes; touched only as far as records need it
   std::vector<Lane> lanes_;

@@ -24,14 +24,12 @@ class WholeRecords final : public TokenReader {
       if (source_->next_record(current_.info)) {
         ++current_.index;
         current_.file_index = file_index_;
-        ++records_of_file_;
         position_ = current_.info.begin;
         record = current_;
         return true;
       }
       source_.reset();
       ++file_index_;
-      records_of_file_ = 0;
     }
     return false;
   }
@@ -52,19 +50,6 @@ class WholeRecords final : public TokenReader {
     return static_cast<std::int64_t>(filled);
   }
 
-  std::unique_ptr<TokenReader> open_after_current() override {
-    auto other = std::make_unique<WholeRecords>(inputs_, ambiguous_);
-    other->source_ = input().open();
-    if (!other->source_) return nullptr;
-    other->file_index_ = file_index_;
-    other->current_ = current_;
-    RecordInfo skipped;
-    while (other->records_of_file_ < records_of_file_ && other->source_->next_record(skipped)) {
-      ++other->records_of_file_;
-    }
-    return other;
-  }
-
  private:
   const ChunkInput& input() const { return inputs_[static_cast<std::size_t>(file_index_)]; }
 
@@ -83,7 +68,6 @@ class WholeRecords final : public TokenReader {
   std::vector<char> piece_;
   std::unique_ptr<SequenceSource> source_;  // of inputs_[file_index_]; opened when first needed
   std::int64_t file_index_ = 0;
-  std::int64_t records_of_file_ = 0;  // delivered so far
   TokenRecord current_;
   std::int64_t position_ = 0;  // of the next base, in the named sequence
 };
@@ -122,10 +106,6 @@ class Windows final : public TokenReader {
     delivered_ += count;
     return static_cast<std::int64_t>(count);
   }
-
-  // Never needed: a window fits into the buffer of its lane, so that this reader is free when the lane
-  // begins.
-  std::unique_ptr<TokenReader> open_after_current() override { return nullptr; }
 
  private:
   bool begin_record() {

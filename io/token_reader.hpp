@@ -33,10 +33,6 @@ class TokenReader {
   // their number, 0 at the end of the record. Throws InputError naming file, record and position of an
   // invalid base.
   virtual std::int64_t read(std::span<std::uint8_t> tokens, std::span<std::uint8_t> soft_mask) = 0;
-
-  // A second reader whose first record is the one after the current; nullptr where the input cannot be opened
-  // twice.
-  virtual std::unique_ptr<TokenReader> open_after_current() = 0;
 };
 
 // Whole records, or windows if options.window > 0. inputs must outlive the reader.
