@@ -19,7 +19,7 @@ namespace {
 constexpr std::int64_t kFanout = 128;
 /// Long enough for the products to run at full speed, short enough for a layer's activations to stay in
 /// cache.
-constexpr std::int64_t kChunk_tokens = 256;
+constexpr std::int64_t kChunk_tokens = 512;
 /// A sequence whose activations take no more runs as one chunk, which spares the pass for boundary states: a
 /// quarter faster. The same for any number of threads, on which no result may depend.
 constexpr std::int64_t kWholeSequence_bytes = std::int64_t{64} << 20;
