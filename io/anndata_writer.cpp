@@ -22,6 +22,25 @@ std::string partial_path(const std::string& path) { return path + ".partial"; }
 std::string journal_path(const std::string& path) { return partial_path(path) + ".obs"; }
 std::string layout_path(const std::string& path) { return partial_path(path) + ".h5"; }
 
+// Found out before the partial files are made.
+std::string destination_of(const std::string& path) {
+  auto destination = follow_link(path);
+  require_not_directory(destination);
+  return destination;
+}
+
+Journal::Open how_to_open(const std::string& path, AnnDataWriter::Start start) {
+  std::error_code ignored;
+  return start == AnnDataWriter::Start::kResume && std::filesystem::exists(partial_path(path), ignored)
+             ? Journal::Open::kContinue
+             : Journal::Open::kCreate;
+}
+
+void remove_partial_files(const std::string& path) {
+  remove_quietly(partial_path(path));
+  remove_quietly(journal_path(path));
+}
+
 constexpr const char* kJournalFormat = "longstrand embeddings journal 1";
 
 std::uint32_t crc(std::uint32_t start, const void* bytes, std::size_t count) {
@@ -57,23 +76,25 @@ void copy_range(const FileDescriptor& from, FileDescriptor& to, std::int64_t beg
 }  // namespace
 
 AnnDataWriter::AnnDataWriter(const std::string& path, AnnDataSettings settings, Start start)
-    : path_(path),
+    : path_(destination_of(path)),
       settings_(std::move(settings)),
-      journal_(journal_path(path), start == Start::kResume && std::filesystem::exists(partial_path(path))
-                                       ? Journal::Open::kContinue
-                                       : Journal::Open::kCreate),
-      rows_file_(partial_path(path), O_RDWR | O_CREAT) {
+      journal_(journal_path(path_), how_to_open(path_, start)),
+      rows_file_(partial_path(path_), O_RDWR | O_CREAT) {
   assert(settings_.n_var > 0);
-  require_not_directory(path);
-  if (!resume()) {
+  if (resume()) {
+    return;
+  }
+  try {
     start_fresh();
+  } catch (...) {
+    remove_partial_files(path_);
+    throw;
   }
 }
 
 AnnDataWriter::~AnnDataWriter() {
   if (!finished_ && rows_ == 0) {
-    remove_quietly(rows_file_.path());
-    remove_quietly(journal_path(path_));
+    remove_partial_files(path_);
   }
 }
 
@@ -146,6 +167,9 @@ void AnnDataWriter::append(std::span<const ObsRow> obs, std::span<const float> v
     rows_file_.write_at(std::as_bytes(values), end_of_rows());
     journal_.append(bytes_of(encode(crc(0, values.data(), values.size_bytes()), obs)));
   } catch (const std::runtime_error& error) {
+    if (rows_ == 0) {
+      throw;
+    }
     throw std::runtime_error(
         fmt::format("{}; the {} rows before are kept and can be resumed", error.what(), rows_));
   }

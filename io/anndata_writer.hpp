@@ -36,7 +36,7 @@ struct ObsRow {
 };
 
 // Writes embeddings to an .h5ad file in AnnData's layout, row after row, in memory that does not grow with
-// them.
+// them; only finish() with RowKind::kTokens holds the distinct record names, which become categories.
 //
 //   X    float32 [n_obs, n_var], contiguous
 //   obs  pooled: record, start, end, strand, length, and as index the region "record:start+1-end", to which
@@ -53,7 +53,8 @@ struct ObsRow {
 // from, and after a power failure the checksums tell which rows are whole.
 //
 // Errors of the system throw std::runtime_error; the object can then only be destroyed. Without finish() the
-// partial files stay, to be resumed, unless no row is in them.
+// partial files stay, to be resumed, unless no row is in them. A symbolic link is followed: all of this
+// happens beside its target.
 class AnnDataWriter {
  public:
   enum class Start { kFresh, kResume };  // kResume continues partial files if there are any

@@ -51,11 +51,12 @@ SnapshotView view(const Snapshot& snapshot) {
 }
 
 void save_snapshot(const std::string& path, const SnapshotView& snapshot) {
-  const auto temporary = path + ".partial";
+  const auto destination = follow_link(path);
+  const auto temporary = destination + ".partial";
   try {
     write_values(temporary, snapshot);
     FileDescriptor(temporary, O_RDWR).sync();
-    replace_file(temporary, path);
+    replace_file(temporary, destination);
   } catch (const hdf5::Error& error) {
     remove_quietly(temporary);
     throw std::runtime_error(fmt::format("cannot save '{}': {}", path, error.what()));

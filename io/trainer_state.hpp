@@ -29,7 +29,7 @@ struct SnapshotView {
 SnapshotView view(const Snapshot& snapshot);
 
 // Replaces the file as a whole: after a crash at any moment it holds the old snapshot or the new one, on the
-// disk. Throws std::runtime_error with path and reason.
+// disk. A symbolic link is followed. Throws std::runtime_error with path and reason.
 void save_snapshot(const std::string& path, const SnapshotView& snapshot);
 Snapshot load_snapshot(const std::string& path);
 

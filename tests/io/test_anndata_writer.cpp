@@ -292,12 +292,33 @@ TEST(AnnDataWriter, AFullDiskInFinishKeepsTheRows) {
   EXPECT_EQ(content_of(path), content_of(directory / "expected.h5ad"));
 }
 
+TEST(AnnDataWriter, AFullDiskAtTheStartLeavesNothing) {
+  const test::TemporaryDirectory directory;
+  const auto child = fork_child([&] {
+    test::limit_file_size(16);
+    const auto settings = embedding_settings(RowKind::kPooled, 8);
+    return error_of([&] { AnnDataWriter(directory / "out.h5ad", settings, Start::kFresh); }).empty() ? 1 : 0;
+  });
+  EXPECT_EQ(wait_for(child), 0);
+  EXPECT_TRUE(directory.empty());
+}
+
+TEST(AnnDataWriter, FollowsASymbolicLink) {
+  const test::TemporaryDirectory directory;
+  fs::create_directory(directory / "data");
+  fs::create_symlink("data/out.h5ad", directory / "link.h5ad");
+  write_whole(directory / "link.h5ad", RowKind::kPooled, 20, 4);
+  EXPECT_TRUE(fs::is_symlink(directory / "link.h5ad"));
+  EXPECT_TRUE(fs::is_regular_file(directory / "data/out.h5ad"));
+}
+
 TEST(AnnDataWriter, UnusablePlacesAreFoundAtTheStart) {
   const test::TemporaryDirectory directory;
   const auto settings = embedding_settings(RowKind::kPooled, 4);
   fs::create_directory(directory / "folder");
   const auto is_folder = error_of([&] { AnnDataWriter(directory / "folder", settings, Start::kFresh); });
   EXPECT_NE(is_folder.find("Is a directory"), std::string::npos) << is_folder;
+  EXPECT_FALSE(fs::exists(directory / "folder.partial") || fs::exists(directory / "folder.partial.obs"));
   const auto absent = error_of([&] { AnnDataWriter(directory / "no/out.h5ad", settings, Start::kFresh); });
   EXPECT_NE(absent.find("No such file or directory"), std::string::npos) << absent;
   fs::permissions(directory / "folder", fs::perms::owner_read | fs::perms::owner_exec);

@@ -42,6 +42,14 @@ TEST(TrainerState, LoadsWhatWasSaved) {
   expect_equal(load_snapshot(directory / "trainer.h5"), {});
 }
 
+TEST(TrainerState, FollowsASymbolicLink) {
+  const test::TemporaryDirectory directory;
+  fs::create_symlink("target.h5", directory / "trainer.h5");
+  save_snapshot(directory / "trainer.h5", view(sample(1)));
+  EXPECT_TRUE(fs::is_symlink(directory / "trainer.h5"));
+  expect_equal(load_snapshot(directory / "target.h5"), sample(1));
+}
+
 TEST(TrainerState, BitsOfNanSurvive) {
   const test::TemporaryDirectory directory;
   const std::vector<float> nan{std::nanf("123")};
