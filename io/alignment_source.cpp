@@ -5,12 +5,12 @@
 
 #include <algorithm>
 #include <cstring>
-#include <filesystem>
 #include <map>
 #include <new>
 #include <utility>
 #include <vector>
 
+#include "io/fasta_index.hpp"
 #include "io/input_error.hpp"
 #include "io/packed_bases.hpp"
 #include "io/region.hpp"
@@ -79,7 +79,7 @@ AlignmentSource::AlignmentSource(HFilePtr file, std::string path, SequenceKind k
                                  const SourceOptions& options)
     : path_(std::move(path)), kind_(kind), options_(options), record_(bam_init1()) {
   if (!record_) throw std::bad_alloc();
-  file_.reset(hts_hopen(file.get(), path_.c_str(), "r"));
+  file_.reset(hts_hopen(file.get(), local_name(path_).c_str(), "r"));
   if (!file_)
     throw InputError(fmt::format("{}: the {} header is truncated or damaged", path_, kind_name(kind_)));
   file.release();  // now owned by file_
@@ -101,12 +101,10 @@ void AlignmentSource::read_header() {
 void AlignmentSource::set_cram_options() {
   forget_reference_names(file_->fp.cram);
   if (!options_.reference.empty()) {
-    if (!std::filesystem::exists(options_.reference + ".fai")) {
-      open_local_file(options_.reference);  // a missing file is the more useful message
-      throw InputError(
-          fmt::format("{0}: has no index; make it with: samtools faidx {0}", options_.reference));
-    }
-    if (hts_set_opt(file_.get(), CRAM_OPT_REFERENCE, options_.reference.c_str()) < 0) {
+    const HFilePtr reference = open_local_file(options_.reference);
+    require_fasta_index(options_.reference,
+                        detect_format(reference.get(), options_.reference).compression == bgzf);
+    if (hts_set_opt(file_.get(), CRAM_OPT_REFERENCE, local_name(options_.reference).c_str()) < 0) {
       throw InputError(fmt::format("{}: cannot be used as reference of {}", options_.reference, path_));
     }
   }
@@ -120,7 +118,7 @@ void AlignmentSource::find_regions() {
   const bool has_end_marker = hts_check_EOF(file_.get()) != 0;
   if (!has_end_marker)
     throw InputError(fmt::format("{}: truncated: its end-of-file marker is missing", path_));
-  index_.reset(sam_index_load3(file_.get(), path_.c_str(), nullptr, HTS_IDX_SILENT_FAIL));
+  index_.reset(sam_index_load3(file_.get(), local_name(path_).c_str(), nullptr, HTS_IDX_SILENT_FAIL));
   if (!index_) {
     throw InputError(
         kind_ == SequenceKind::sam
@@ -135,7 +133,6 @@ void AlignmentSource::find_regions() {
       });
   Intervals intervals;
   for (const Region& region : regions) intervals[id_of(region.name)].push_back({region.begin, region.end});
-  if (intervals.empty()) throw InputError(fmt::format("{}: holds no regions", options_.regions_file));
   iterator_ = make_iterator(index_.get(), header_.get(), std::move(intervals));
   if (!iterator_) {
     throw InputError(

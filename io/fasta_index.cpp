@@ -21,11 +21,6 @@ constexpr std::int64_t kLargest = std::int64_t{1} << 47;  // what a bgzf virtual
   throw InputError(fmt::format("{}: is damaged; make it anew with: samtools faidx {}", index, path));
 }
 
-void require_index(const std::string& index, const std::string& path) {
-  if (std::filesystem::exists(index)) return;
-  throw InputError(fmt::format("{0}: has no index; make it with: samtools faidx {0}", path));
-}
-
 // Reads a tab and a number from the front of text; -1 if they are not there.
 std::int64_t take_column(std::string_view& text) {
   if (!text.starts_with('\t')) return -1;
@@ -52,14 +47,21 @@ std::int64_t little_endian(const char* bytes) {
 
 }  // namespace
 
+void require_fasta_index(const std::string& path, bool is_bgzf) {
+  std::error_code ignored;
+  const auto exists = [&](const char* suffix) { return std::filesystem::exists(path + suffix, ignored); };
+  if (exists(".fai") && (!is_bgzf || exists(".gzi"))) return;
+  throw InputError(fmt::format("{0}: has no index; make it with: samtools faidx {0}", path));
+}
+
 FastaIndex::FastaIndex(const std::string& path, bool is_bgzf) {
+  require_fasta_index(path, is_bgzf);
   read_fai(path);
   if (is_bgzf) read_gzi(path);
 }
 
 void FastaIndex::read_fai(const std::string& path) {
   const std::string index = path + ".fai";
-  require_index(index, path);
   ByteStream input(open_local_file(index), index, 0);
   std::string line;
   while (input.read_line(line)) {
@@ -81,7 +83,6 @@ void FastaIndex::read_fai(const std::string& path) {
 void FastaIndex::read_gzi(const std::string& path) {
   constexpr std::size_t kNumberBytes = 8;
   const std::string index = path + ".gzi";
-  require_index(index, path);
   std::ifstream file(index, std::ios::binary);
   const std::string bytes((std::istreambuf_iterator<char>(file)), {});
   if (bytes.size() % (2 * kNumberBytes) != kNumberBytes) fail_to_use(index, path);

@@ -10,6 +10,9 @@
 
 namespace longstrand::io {
 
+// Throws InputError, naming the command that makes them, unless .fai and, for bgzf, .gzi are beside path.
+void require_fasta_index(const std::string& path, bool is_bgzf);
+
 class FastaIndex {
  public:
   struct Sequence {

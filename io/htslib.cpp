@@ -44,6 +44,8 @@ HFilePtr open_local_file(const std::string& path) {
   return file;
 }
 
+std::string local_name(const std::string& path) { return path.starts_with('/') ? path : "./" + path; }
+
 htsFormat detect_format(hFILE* file, const std::string& path) {
   htsFormat format{};
   if (hts_detect_format(file, &format) < 0) {

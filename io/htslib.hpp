@@ -40,6 +40,10 @@ using MallocString = std::unique_ptr<char, FreeDeleter>;
 // it. Throws InputError.
 HFilePtr open_local_file(const std::string& path);
 
+// A local path as HTSlib must be told it: to a relative one like http:/x, which it would take for a URL, "./"
+// is added.
+std::string local_name(const std::string& path);
+
 // What the file holds, from its first bytes, which stay unread. Throws InputError.
 htsFormat detect_format(hFILE* file, const std::string& path);
 

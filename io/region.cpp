@@ -3,7 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <charconv>
+#include <iterator>
 #include <limits>
 #include <optional>
 
@@ -174,6 +174,7 @@ std::vector<Region> resolve_regions(const std::vector<std::string>& texts, const
   }
   if (!file.empty()) {
     auto more = read_regions_file(file);
+    if (more.empty()) throw InputError(fmt::format("{}: holds no regions", file));
     std::move(more.begin(), more.end(), std::back_inserter(regions));
   }
   for (Region& region : regions) {

@@ -33,7 +33,7 @@ std::vector<Region> read_regions_file(const std::string& path);
 using LengthOf = std::function<std::int64_t(const std::string&)>;
 
 // The regions of texts, then those of file (unless empty), checked against the sequences of path: the name
-// must be known and the region lie within the sequence. All ends are resolved.
+// must be known and the region lie within the sequence, and file must hold regions. All ends are resolved.
 std::vector<Region> resolve_regions(const std::vector<std::string>& texts, const std::string& file,
                                     const std::string& path, const LengthOf& length_of);
 

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include <cstdlib>
+#include <filesystem>
 #include <string>
 #include <vector>
 
@@ -128,6 +129,13 @@ TEST_P(MappedReads, OfRegionsNeedAnIndexAndKnownNames) {
   EXPECT_NE(message_for(path_, options({"chr2:501"})).find("which has 500 bases"), std::string::npos);
 }
 
+TEST_P(MappedReads, OfRegionsFromAFileWithoutAny) {
+  ASSERT_EQ(sam_index_build(path_.c_str(), 0), 0);
+  write_file(folder_ / "none.bed", "#nothing\n");
+  EXPECT_EQ(message_for(path_, {.reference = options().reference, .regions_file = folder_ / "none.bed"}),
+            folder_ / "none.bed" + ": holds no regions");
+}
+
 TEST_P(MappedReads, OfRegionsMustNotBeTruncated) {
   ASSERT_EQ(sam_index_build(path_.c_str(), 0), 0);
   const std::string whole = test::content_of(path_);
@@ -187,6 +195,24 @@ class Listener {
   int port_ = 0;
 };
 
+// A relative path that reads like the URL of the listener is a file in a folder "http:".
+TEST_P(MappedReads, AreNeverFetchedWhateverThePathLooksLike) {
+  const Listener listener;
+  const auto previous = std::filesystem::current_path();
+  std::filesystem::current_path(folder_ / "");
+  std::filesystem::create_directories(listener.url());
+  ASSERT_EQ(sam_index_build(path_.c_str(), 0), 0);
+  for (const auto& entry : std::filesystem::directory_iterator(folder_ / "")) {
+    if (entry.is_regular_file()) std::filesystem::copy(entry.path(), listener.url());
+  }
+  const std::string path = listener.url() + "/reads";
+  const std::string reference = cram() ? listener.url() + "/ref.fa" : "";
+  EXPECT_EQ(names_of(path, {.reference = reference, .regions = {"chr1:5001-5100"}}),
+            std::vector<std::string>{"r5000"});
+  EXPECT_FALSE(listener.was_called());
+  std::filesystem::current_path(previous);
+}
+
 class CramReference : public MappedReads {};
 
 TEST_P(CramReference, IsNeverLookedUpWhereTheHeaderOrTheEnvironmentSays) {
@@ -210,6 +236,11 @@ TEST_P(CramReference, MustBeTheRightOneAndIndexed) {
             folder_ / "other.fa" + ": has no index; make it with: samtools faidx " + folder_ / "other.fa");
   ASSERT_EQ(fai_build((folder_ / "other.fa").c_str()), 0);
   EXPECT_NE(message_for(path_, {.reference = folder_ / "other.fa"}).find("another reference"),
+            std::string::npos);
+  write_file(folder_ / "packed.fa", test::content_of(reference_), Packing::bgzf);
+  ASSERT_EQ(fai_build((folder_ / "packed.fa").c_str()), 0);
+  std::filesystem::remove(folder_ / "packed.fa.gzi");
+  EXPECT_NE(message_for(path_, {.reference = folder_ / "packed.fa"}).find("make it with: samtools faidx"),
             std::string::npos);
   EXPECT_NE(message_for(path_, {.reference = folder_ / "none.fa"}).find("No such file"), std::string::npos);
 }

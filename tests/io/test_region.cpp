@@ -183,6 +183,8 @@ TEST_P(FastaRegions, MustExist) {
   EXPECT_NE(message_for({.regions = {"chr9"}}).find("no sequence has this name"), std::string::npos);
   EXPECT_NE(message_for({.regions_file = folder_ / "r.bed"}).find("no sequence is named 'chr9'"),
             std::string::npos);
+  write_file(folder_ / "none.bed", "#nothing\n");
+  EXPECT_EQ(message_for({.regions_file = folder_ / "none.bed"}), folder_ / "none.bed" + ": holds no regions");
   EXPECT_NE(message_for({.regions = {"chr2:1-1235"}}).find("which has 1234 bases"), std::string::npos);
   EXPECT_NE(message_for({.regions = {"chr2:1235"}}).find("which has 1234 bases"), std::string::npos);
   EXPECT_EQ(message_for({.regions = {"chr2:1234"}}), "");
