@@ -143,8 +143,7 @@ void AlignmentSource::find_regions() {
 bool AlignmentSource::next_record(RecordInfo& record) {
   do {
     if (!read_record()) return false;
-  } while ((record_->core.flag & options_.require_flags) != options_.require_flags ||
-           (record_->core.flag & options_.exclude_flags) != 0);
+  } while ((record_->core.flag & options_.exclude_flags) != 0);
   record.clear();
   record.name = bam_get_qname(record_.get());
   record.length = record_->core.l_qseq;

@@ -48,7 +48,6 @@ void MetricsLog::cut_after(std::int64_t step) {
     if (*found > step) {
       break;
     }
-    last_step_ = found;
     keep_bytes += std::ssize(line) + 1;
   }
   file_.truncate(keep_bytes);

@@ -18,9 +18,6 @@ class MetricsLog {
   // Throws std::runtime_error if the file cannot be opened or a line before that is no step's object.
   explicit MetricsLog(const std::string& path, std::optional<std::int64_t> resume_step = std::nullopt);
 
-  // The last step kept from an earlier run; less than resume_step if lines are missing.
-  std::optional<std::int64_t> last_step() const { return last_step_; }
-
   // Numbers that JSON cannot hold (NaN, infinities) become null. Throws std::runtime_error on write errors.
   void append(const nlohmann::ordered_json& metrics);
 
@@ -31,7 +28,6 @@ class MetricsLog {
   void cut_after(std::int64_t step);
 
   FileDescriptor file_;
-  std::optional<std::int64_t> last_step_;
 };
 
 }  // namespace longstrand::io

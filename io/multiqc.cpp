@@ -106,12 +106,4 @@ void write_multiqc_table(const std::string& folder, const MultiqcSection& sectio
   write_json(folder, section, content);
 }
 
-void write_multiqc_bar_graph(const std::string& folder, const MultiqcSection& section,
-                             const std::string& y_label, const Json& bars) {
-  auto content = describe(section, "bargraph");
-  content["pconfig"]["ylab"] = y_label;
-  content["data"] = bars;
-  write_json(folder, section, content);
-}
-
 }  // namespace longstrand::io

@@ -34,8 +34,4 @@ void write_multiqc_heatmap(const std::string& folder, const MultiqcSection& sect
 void write_multiqc_table(const std::string& folder, const MultiqcSection& section,
                          const nlohmann::ordered_json& rows);
 
-// bars: {"bar": {"part": number, ...}, ...}; the parts of a bar are stacked.
-void write_multiqc_bar_graph(const std::string& folder, const MultiqcSection& section,
-                             const std::string& y_label, const nlohmann::ordered_json& bars);
-
 }  // namespace longstrand::io

@@ -67,8 +67,7 @@ inline constexpr std::uint16_t kFlagSupplementary = 0x800;
 struct SourceOptions {
   std::string reference{};  // FASTA with .fai, for CRAM; the only place where a reference is looked for
 
-  // SAM flags: a read is delivered if it has all of require_flags and none of exclude_flags.
-  std::uint16_t require_flags = 0;
+  // SAM flags: a read is delivered if it has none of these.
   std::uint16_t exclude_flags = kFlagSecondary | kFlagQcFail | kFlagSupplementary;
 
   // Empty: the whole file. Otherwise what region.hpp reads, both together; needs an index (.fai and, for
