@@ -6,7 +6,7 @@ repository=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 # Debian and Ubuntu package names, the only list of them.
 required_packages=(
   g++ cmake ninja-build ccache pkg-config
-  libhts-dev libhdf5-dev libboost-program-options-dev
+  libhts-dev libhdf5-dev zlib1g-dev libboost-program-options-dev
   libdnnl-dev libhwy-dev nlohmann-json3-dev libfmt-dev libspdlog-dev
   libgtest-dev libbenchmark-dev
   python3
