@@ -70,9 +70,7 @@ RunFolder::RunFolder(const fs::path& path, RunStart start) : path_(path) {
     throw std::runtime_error(
         fmt::format("cannot create the folder '{}': {}", path.string(), error.message()));
   lock_.emplace(file(".lock"), O_RDWR | O_CREAT);
-  if (!lock_->try_lock()) {
-    throw std::runtime_error(fmt::format("'{}' is in use by another longstrand process", path.string()));
-  }
+  lock_->require_lock();
   if (!fs::exists(file(kConfig))) return;
   if (start == RunStart::fresh) {
     throw std::runtime_error(
