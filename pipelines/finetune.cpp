@@ -108,6 +108,7 @@ TokenStore training_data(const RunFolder& run, const FinetuneOptions& options, c
   auto store = make_training_data(run.file("data"), inputs, data, [&](const LaidWindow& window) {
     split.write({.path = std::filesystem::absolute(window.input.path).lexically_normal().string(),
                  .record = window.record,
+                 .record_index = window.record_index,
                  .start = window.place.begin,
                  .end = window.place.end,
                  .label = manifest.labels[static_cast<std::size_t>(window.input.label)],

@@ -13,17 +13,19 @@ namespace longstrand::pipelines {
 
 ListedWindows::ListedWindows(std::unique_ptr<io::SequenceSource> source, WindowList windows, std::string path)
     : source_(std::move(source)), windows_(std::move(windows)), path_(std::move(path)) {
-  for (const auto& [name, listed] : windows_) {
-    const bool sorted = std::ranges::is_sorted(listed, {}, &ListedWindow::begin);
-    const bool not_empty = std::ranges::all_of(
-        listed, [](const ListedWindow& window) { return 0 <= window.begin && window.begin < window.end; });
-    if (!sorted || !not_empty) throw std::invalid_argument("the windows of '" + name + "' are not in order");
+  for (const auto& [index, listed] : windows_) {
+    const bool sorted = std::ranges::is_sorted(listed.windows, {}, &ListedWindow::begin);
+    const bool not_empty = std::ranges::all_of(listed.windows, [](const ListedWindow& window) {
+      return 0 <= window.begin && window.begin < window.end;
+    });
+    if (!sorted || !not_empty)
+      throw std::invalid_argument("the windows of '" + listed.name + "' are not in order");
   }
 }
 
 bool ListedWindows::next_record(io::RecordInfo& record) {
   if (!next_window_of_record() && !next_listed_record()) return false;
-  const ListedWindow& window = (*listed_)[window_];
+  const ListedWindow& window = listed_->windows[window_];
   skip_to(window.begin);
   record = record_;
   record.begin = record_.begin + window.begin;
@@ -31,12 +33,18 @@ bool ListedWindows::next_record(io::RecordInfo& record) {
   return true;
 }
 
-bool ListedWindows::next_window_of_record() { return listed_ != nullptr && ++window_ < listed_->size(); }
+bool ListedWindows::next_window_of_record() {
+  return listed_ != nullptr && ++window_ < listed_->windows.size();
+}
 
 bool ListedWindows::next_listed_record() {
   while (source_->next_record(record_)) {
-    const auto found = windows_.find(record_.name);
-    if (found == windows_.end() || found->second.empty()) continue;
+    const auto found = windows_.find(++record_index_);
+    if (found == windows_.end() || found->second.windows.empty()) continue;
+    if (found->second.name != record_.name) {
+      fail(fmt::format("record {} is '{}', where the list has '{}'", record_index_, record_.name,
+                       found->second.name));
+    }
     listed_ = &found->second;
     window_ = 0;
     position_ = 0;
@@ -46,6 +54,11 @@ bool ListedWindows::next_listed_record() {
   }
   listed_ = nullptr;
   return false;
+}
+
+void ListedWindows::fail(const std::string& what) const {
+  throw io::InputError(
+      fmt::format("{}: {}: the file is not the one that the windows were made from", path_, what));
 }
 
 // Bases before `position` are wanted no more: windows come by begin.
@@ -63,17 +76,14 @@ void ListedWindows::skip_to(std::int64_t position) {
 }
 
 std::int64_t ListedWindows::read_bases(std::span<char> out) {
-  const std::int64_t left = (*listed_)[window_].end - position_;
+  const std::int64_t left = listed_->windows[window_].end - position_;
   std::span<char> wanted = out.first(std::min<std::int64_t>(left, std::ssize(out)));
   std::int64_t filled = read_from_overlap(wanted);
   filled += read_from_source(wanted.subspan(filled));
   position_ += filled;
   if (filled < std::ssize(wanted)) {
-    throw io::InputError(fmt::format(
-        "{}: record '{}' ends at base {}, before the end of its listed window {}-{}: the file is not the one "
-        "that the "
-        "windows were made from",
-        path_, record_.name, source_position_, (*listed_)[window_].begin, (*listed_)[window_].end));
+    fail(fmt::format("record '{}' ends at base {}, before the end of its listed window {}-{}", record_.name,
+                     source_position_, listed_->windows[window_].begin, listed_->windows[window_].end));
   }
   return filled;
 }
@@ -90,8 +100,8 @@ std::int64_t ListedWindows::read_from_source(std::span<char> out) {
   const std::int64_t begin = source_position_;
   const std::int64_t count = source_->read_bases(out);
   source_position_ += count;
-  const bool last = window_ + 1 == listed_->size();
-  const std::int64_t wanted_from = last ? source_position_ : (*listed_)[window_ + 1].begin;
+  const bool last = window_ + 1 == listed_->windows.size();
+  const std::int64_t wanted_from = last ? source_position_ : listed_->windows[window_ + 1].begin;
   if (wanted_from > begin) overlap_.clear();
   const std::int64_t kept = std::clamp<std::int64_t>(source_position_ - wanted_from, 0, count);
   overlap_.append(out.data() + (count - kept), static_cast<std::size_t>(kept));

@@ -16,7 +16,8 @@ namespace {
 
 namespace fs = std::filesystem;
 
-const std::vector<std::string> kSplitColumns = {"path", "record", "start", "end", "label", "split"};
+const std::vector<std::string> kSplitColumns = {"path", "record", "record_index", "start",
+                                                "end",  "label",  "split"};
 
 // A table's lines as fields; the first is its header.
 class TableReader {
@@ -144,8 +145,8 @@ SplitWriter::SplitWriter(const std::string& path) : file_(path) {
 }
 
 void SplitWriter::write(const SplitWindow& window) {
-  file_.write(fmt::format("{}\t{}\t{}\t{}\t{}\t{}\n", window.path, window.record, window.start, window.end,
-                          window.label, split_name(window.split)));
+  file_.write(fmt::format("{}\t{}\t{}\t{}\t{}\t{}\t{}\n", window.path, window.record, window.record_index,
+                          window.start, window.end, window.label, split_name(window.split)));
 }
 
 void read_split(const std::string& path, const std::function<void(const SplitWindow&)>& take) {
@@ -156,10 +157,11 @@ void read_split(const std::string& path, const std::function<void(const SplitWin
   while (table.next()) {
     const SplitWindow window{.path = table.field(0),
                              .record = table.field(1),
-                             .start = table.integer(2),
-                             .end = table.integer(3),
-                             .label = table.field(4),
-                             .split = table.split(5)};
+                             .record_index = table.integer(2),
+                             .start = table.integer(3),
+                             .end = table.integer(4),
+                             .label = table.field(5),
+                             .split = table.split(6)};
     if (window.end < window.start)
       table.fail(fmt::format("end {} before start {}", window.end, window.start));
     take(window);

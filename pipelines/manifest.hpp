@@ -1,9 +1,10 @@
 // The tables that labelled data comes in and goes out with. Tab-separated, UTF-8, a header line, lines that
 // start with '#' and blank lines skipped.
 //
-//   MANIFEST.tsv   path label [split]                    a file of sequences, its class, and its part if it
-//   has one split.tsv      path record start end label split     every window a classifier was trained or is
-//   tested on
+//   MANIFEST.tsv   path label [split]
+//                  a file of sequences, its class, and its part if it has one
+//   split.tsv      path record record_index start end label split
+//                  every window a classifier was trained or is tested on
 #pragma once
 
 #include <cstdint>
@@ -43,8 +44,9 @@ Manifest read_manifest(const std::string& path);
 struct SplitWindow {
   std::string path;  // of the sequence file, absolute
   std::string record;
-  std::int64_t start = 0;  // 0-based
-  std::int64_t end = 0;    // one past the last base
+  std::int64_t record_index = 0;  // in its file, from 0: names may repeat
+  std::int64_t start = 0;         // 0-based
+  std::int64_t end = 0;           // one past the last base
   std::string label;
   Split split = Split::train;
 };

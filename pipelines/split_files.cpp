@@ -22,12 +22,19 @@ std::vector<SplitFile> read_split_files(const std::string& split_path, std::span
       throw io::InputError(fmt::format("'{}': '{}' has the labels '{}' and '{}': a file has one class",
                                        split_path, window.path, file.label, window.label));
     }
-    file.windows[window.record].push_back({window.start, window.end});
+    ListedRecord& record = file.windows[window.record_index];
+    if (record.windows.empty()) record.name = window.record;
+    if (record.name != window.record) {
+      throw io::InputError(fmt::format("'{}': record {} of '{}' has the names '{}' and '{}'", split_path,
+                                       window.record_index, window.path, record.name, window.record));
+    }
+    record.windows.push_back({window.start, window.end});
   });
   if (files.empty())
     throw io::InputError(fmt::format("'{}' has no {} windows", split_path, split_name(parts.front())));
   for (SplitFile& file : files) {
-    for (auto& [record, windows] : file.windows) std::ranges::stable_sort(windows, {}, &ListedWindow::begin);
+    for (auto& [index, record] : file.windows)
+      std::ranges::stable_sort(record.windows, {}, &ListedWindow::begin);
   }
   return files;
 }

@@ -48,13 +48,13 @@ class RecordWriter {
 
   void begin() { start_ = store_.tokens(); }
 
-  void end(const TrainingInput& input, const std::string& record) {
+  void end(const TrainingInput& input, const std::string& record, std::int64_t record_index) {
     const std::int64_t length = store_.tokens() - start_;
     const auto regions = input.split ? std::vector<SplitRegion>{{0, length, *input.split}}
                                      : split_record(record, length, options_.windows, options_.split);
     for (const auto& region : regions) {
       for (const auto& place : windows_of(region, options_.windows)) {
-        if (usable(place)) add({input, record, place, region.split}, region);
+        if (usable(place)) add({input, record, record_index, place, region.split}, region);
       }
     }
   }
@@ -87,7 +87,7 @@ void stream_input(const TrainingInput& input, const TrainingDataOptions& options
     stop_if_interrupted(/*resumable=*/true);
     if (chunk.starts[0] != 0) records.begin();
     store.append({chunk.tokens.data(), static_cast<std::size_t>(chunk.valid[0])});
-    if (chunk.ends[0] != 0) records.end(input, chunk.records[0].name);
+    if (chunk.ends[0] != 0) records.end(input, chunk.records[0].name, chunk.record_index[0]);
     progress.update(store.tokens());
   }
 }

@@ -30,6 +30,7 @@ struct TrainingDataOptions {
 struct LaidWindow {
   const TrainingInput& input;
   const std::string& record;
+  std::int64_t record_index;  // in its file, from 0
   WindowPlace place;
   Split split;
 };

@@ -46,11 +46,11 @@ class ClassifyTest(unittest.TestCase):
     def write_split(self):
         """The last fifth of every first record is held out, in windows that overlap."""
         split = self.folder / "split.tsv"
-        lines = ["path\trecord\tstart\tend\tlabel\tsplit"]
+        lines = ["path\trecord\trecord_index\tstart\tend\tlabel\tsplit"]
         for file, label in zip(self.files, LABELS):
-            lines += [f"{file}\t{label}_1\t{start}\t{start + 100}\t{label}\t{'train' if start < 700 else 'valid'}"
+            lines += [f"{file}\t{label}_1\t0\t{start}\t{start + 100}\t{label}\t{'train' if start < 700 else 'valid'}"
                       for start in range(0, 901, 100)]
-            lines += [f"{file}\t{label}_1\t{start}\t{start + 100}\t{label}\ttest" for start in range(1000, 1151, 50)]
+            lines += [f"{file}\t{label}_1\t0\t{start}\t{start + 100}\t{label}\ttest" for start in range(1000, 1151, 50)]
         split.write_text("\n".join(lines) + "\n")
         return split
 
@@ -116,6 +116,30 @@ class ClassifyTest(unittest.TestCase):
             self.assertAlmostEqual(float(row["p_alpha"]), float(every[row["record"], row["start"]]), places=6)
         self.assertEqual(len(self.classify("--split", self.write_split(), "--only", "train")), 21)
 
+    def test_mates_keep_their_own_windows(self):
+        """Records that share a name, of different lengths: a split made by finetune reads back what was held out."""
+        folder = self.folder / "mates"
+        folder.mkdir()
+        lengths = (150, 70, 90, 260, 120, 60) * 4
+        for seed, label in enumerate(LABELS):
+            (folder / f"{label}.fa").write_text("".join(
+                f">read{i // 2}\n{random_bases(length, 10 * seed + i)}\n" for i, length in enumerate(lengths)))
+        truth = folder / "truth.tsv"
+        truth.write_text("path\tlabel\n" + "".join(f"{label}.fa\t{label}\n" for label in LABELS))
+        run("finetune", "--init", self.model, "--labels", truth, "-o", folder / "run", "--window", 50, "--steps", 1,
+            "--batch", 2, "--holdout", "0.3", "-q")
+        split = read_table(folder / "run" / "split.tsv")
+        test = [row for row in split if row["split"] == "test"]
+        self.assertTrue(test)
+        indices = {int(row["record_index"]) for row in split if row["path"].endswith("alpha.fa")}
+        self.assertEqual(indices, set(range(len(lengths))))
+        for row in split:
+            self.assertEqual(row["record"], f"read{int(row['record_index']) // 2}")
+            self.assertLessEqual(int(row["end"]), lengths[int(row["record_index"])])
+        rows = self.classify("--split", folder / "run" / "split.tsv", "--only", "train")
+        expected = [(row["record"], row["start"], row["end"]) for row in split if row["split"] == "train"]
+        self.assertEqual(sorted((row["record"], row["start"], row["end"]) for row in rows), sorted(expected))
+
     def test_the_baseline_agrees_with_numpy(self):
         k, classes = 2, range(len(LABELS))
 
@@ -156,7 +180,7 @@ class ClassifyTest(unittest.TestCase):
         short = self.folder / "short.tsv"
         short.write_text("path\tlabel\nalpha.fa\talpha\n")
         moved = self.folder / "moved.tsv"
-        moved.write_text(f"path\trecord\tstart\tend\tlabel\tsplit\n{self.files[0]}\talpha_1\t1200\t1300\talpha\ttest\n")
+        moved.write_text(f"path\trecord\trecord_index\tstart\tend\tlabel\tsplit\n{self.files[0]}\talpha_1\t0\t1200\t1300\talpha\ttest\n")
         cases = [
             (["-m", plain, self.files[0]], 1, "finetune"),
             (["-m", self.model, "--truth", unknown], 1, "omega"),

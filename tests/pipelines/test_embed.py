@@ -100,8 +100,8 @@ class EmbedTest(unittest.TestCase):
 
     def test_windows_of_a_split_are_those_regions(self):
         split = self.folder / "split.tsv"
-        split.write_text("path\trecord\tstart\tend\tlabel\tsplit\n" + "".join(
-            f"{self.fasta}\tone\t{start}\t{start + 100}\tx\t{part}\n"
+        split.write_text("path\trecord\trecord_index\tstart\tend\tlabel\tsplit\n" + "".join(
+            f"{self.fasta}\tone\t0\t{start}\t{start + 100}\tx\t{part}\n"
             for start, part in ((0, "train"), (300, "test"), (350, "test"), (900, "test"))))
         data = self.embed("--split", split, inputs=[])
         expected = self.embed("-r", "one:301-400", "-r", "one:351-450", "-r", "one:901-1000")

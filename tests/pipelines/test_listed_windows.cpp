@@ -55,23 +55,24 @@ TEST(ListedWindows, DeliversWhatTheListNamesForAnyOverlapAndPiece) {
   const Records records{
       {"a", random_bases(300, random)}, {"b", random_bases(50, random)}, {"c", random_bases(200, random)}};
   // Apart, touching, overlapping, one within another, twice the same, to the very end; b is not listed.
-  const WindowList list{{"a",
-                         {{0, 10},
-                          {20, 40},
-                          {40, 60},
-                          {50, 90},
-                          {55, 60},
-                          {57, 120},
-                          {57, 120},
-                          {58, 300},
-                          {200, 210},
-                          {250, 300}}},
-                        {"c", {{150, 200}}}};
+  const WindowList list{{0,
+                         {"a",
+                          {{0, 10},
+                           {20, 40},
+                           {40, 60},
+                           {50, 90},
+                           {55, 60},
+                           {57, 120},
+                           {57, 120},
+                           {58, 300},
+                           {200, 210},
+                           {250, 300}}}},
+                        {2, {"c", {{150, 200}}}}};
   for (const std::size_t piece : {1, 7, 64, 1000}) {
     ListedWindows windows(std::make_unique<MemorySource>(records), list, "memory");
-    for (const auto& [name, listed] : list) {
-      const std::string& bases = std::ranges::find(records, name, &Records::value_type::first)->second;
-      for (const ListedWindow& window : listed) {
+    for (const auto& [index, listed] : list) {
+      const auto& [name, bases] = records[static_cast<std::size_t>(index)];
+      for (const ListedWindow& window : listed.windows) {
         io::RecordInfo record;
         ASSERT_TRUE(windows.next_record(record));
         EXPECT_EQ(record.name, name);
@@ -89,8 +90,8 @@ TEST(ListedWindows, DeliversWhatTheListNamesForAnyOverlapAndPiece) {
 TEST(ListedWindows, AWindowThatIsNotReadToItsEndDoesNotDisturbTheNext) {
   std::mt19937_64 random(8);
   const std::string bases = random_bases(100, random);
-  ListedWindows windows(std::make_unique<MemorySource>(Records{{"a", bases}}), {{"a", {{10, 60}, {30, 80}}}},
-                        "memory");
+  ListedWindows windows(std::make_unique<MemorySource>(Records{{"a", bases}}),
+                        {{0, {"a", {{10, 60}, {30, 80}}}}}, "memory");
   io::RecordInfo record;
   ASSERT_TRUE(windows.next_record(record));
   std::vector<char> few(5);
@@ -99,8 +100,34 @@ TEST(ListedWindows, AWindowThatIsNotReadToItsEndDoesNotDisturbTheNext) {
   EXPECT_EQ(read_record(windows, 16), bases.substr(30, 50));
 }
 
+TEST(ListedWindows, RecordsOfOneNameAreToldApartByTheirNumber) {
+  const Records mates{{"read", "ACGT"}, {"read", "TTTTTTTTTTTT"}, {"read", "GGGGGGGG"}};
+  ListedWindows windows(std::make_unique<MemorySource>(mates),
+                        {{1, {"read", {{6, 12}}}}, {2, {"read", {{2, 8}}}}}, "memory");
+  for (const char* expected : {"TTTTTT", "GGGGGG"}) {
+    io::RecordInfo record;
+    ASSERT_TRUE(windows.next_record(record));
+    EXPECT_EQ(read_record(windows, 5), expected);
+  }
+  io::RecordInfo record;
+  EXPECT_FALSE(windows.next_record(record));
+}
+
+TEST(ListedWindows, ARecordOfAnotherNameIsAnErrorThatNamesBoth) {
+  ListedWindows windows(std::make_unique<MemorySource>(Records{{"a", "ACGT"}, {"b", "ACGT"}}),
+                        {{1, {"a", {{0, 4}}}}}, "memory");
+  io::RecordInfo record;
+  try {
+    windows.next_record(record);
+    FAIL() << "no error";
+  } catch (const io::InputError& error) {
+    EXPECT_NE(std::string(error.what()).find("record 1 is 'b', where the list has 'a'"), std::string::npos)
+        << error.what();
+  }
+}
+
 TEST(ListedWindows, AWindowPastTheEndIsAnErrorThatNamesIt) {
-  ListedWindows windows(std::make_unique<MemorySource>(Records{{"a", "ACGTACGT"}}), {{"a", {{4, 12}}}},
+  ListedWindows windows(std::make_unique<MemorySource>(Records{{"a", "ACGTACGT"}}), {{0, {"a", {{4, 12}}}}},
                         "memory");
   io::RecordInfo record;
   ASSERT_TRUE(windows.next_record(record));
@@ -114,8 +141,8 @@ TEST(ListedWindows, AWindowPastTheEndIsAnErrorThatNamesIt) {
 
 TEST(ListedWindows, RefusesAListOutOfOrder) {
   const auto open = [] { return std::make_unique<MemorySource>(Records{}); };
-  EXPECT_THROW(ListedWindows(open(), {{"a", {{5, 9}, {0, 4}}}}, "memory"), std::invalid_argument);
-  EXPECT_THROW(ListedWindows(open(), {{"a", {{5, 5}}}}, "memory"), std::invalid_argument);
+  EXPECT_THROW(ListedWindows(open(), {{0, {"a", {{5, 9}, {0, 4}}}}}, "memory"), std::invalid_argument);
+  EXPECT_THROW(ListedWindows(open(), {{0, {"a", {{5, 5}}}}}, "memory"), std::invalid_argument);
 }
 
 }  // namespace

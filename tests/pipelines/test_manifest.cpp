@@ -74,8 +74,8 @@ TEST(Manifest, NamesFileAndLineOfWhatIsWrong) {
 TEST(SplitTable, ReadsBackWhatIsWritten) {
   const test::TemporaryDirectory folder;
   const auto path = folder / "split.tsv";
-  const SplitWindow first{"/d/a.fa", "chr1", 0, 4096, "ant", Split::train};
-  const SplitWindow second{"/d/b.fa", "gi|1|x", 5'000'000'000, 5'000'004'096, "zebra", Split::test};
+  const SplitWindow first{"/d/a.fa", "chr1", 0, 0, 4096, "ant", Split::train};
+  const SplitWindow second{"/d/b.fa", "gi|1|x", 7, 5'000'000'000, 5'000'004'096, "zebra", Split::test};
   SplitWriter writer(path);
   writer.write(first);
   writer.write(second);
@@ -85,6 +85,7 @@ TEST(SplitTable, ReadsBackWhatIsWritten) {
   ASSERT_EQ(read.size(), 2U);
   EXPECT_EQ(read[0].path, first.path);
   EXPECT_EQ(read[1].record, second.record);
+  EXPECT_EQ(read[1].record_index, second.record_index);
   EXPECT_EQ(read[1].start, second.start);
   EXPECT_EQ(read[1].end, second.end);
   EXPECT_EQ(read[1].label, second.label);
@@ -92,13 +93,16 @@ TEST(SplitTable, ReadsBackWhatIsWritten) {
 }
 
 TEST(SplitTable, NamesFileAndLineOfWhatIsWrong) {
-  const std::string header = "path\trecord\tstart\tend\tlabel\tsplit\n";
+  const std::string header = "path\trecord\trecord_index\tstart\tend\tlabel\tsplit\n";
   const BadTable cases[] = {
       {"path\tlabel\n", "line 1: expected the header path record"},
-      {"path\trecord\tstart\tend\tlabel\tsplit\na\tr\t-1\t5\tx\ttest\n", "line 2: start '-1'"},
-      {"path\trecord\tstart\tend\tlabel\tsplit\na\tr\t1\t5x\tx\ttest\n", "line 2: end '5x'"},
-      {"path\trecord\tstart\tend\tlabel\tsplit\na\tr\t9\t5\tx\ttest\n", "line 2: end 5 before start 9"},
-      {"path\trecord\tstart\tend\tlabel\tsplit\na\tr\t1\t5\tx\tTest\n", "line 2: split 'Test'"},
+      {"path\trecord\trecord_index\tstart\tend\tlabel\tsplit\na\tr\t0\t-1\t5\tx\ttest\n",
+       "line 2: start '-1'"},
+      {"path\trecord\trecord_index\tstart\tend\tlabel\tsplit\na\tr\t0\t1\t5x\tx\ttest\n", "line 2: end '5x'"},
+      {"path\trecord\trecord_index\tstart\tend\tlabel\tsplit\na\tr\t0\t9\t5\tx\ttest\n",
+       "line 2: end 5 before start 9"},
+      {"path\trecord\trecord_index\tstart\tend\tlabel\tsplit\na\tr\t0\t1\t5\tx\tTest\n",
+       "line 2: split 'Test'"},
   };
   const test::TemporaryDirectory folder;
   for (const auto& [content, message] : cases) {

@@ -236,7 +236,7 @@ class Finetune(TrainingCase):
 
         rows = [line.split("\t") for line in (whole / "split.tsv").read_text().splitlines()[1:]]
         for record, end_of_train, end_of_valid in (("at", 14400, 16000), ("gc", 14400, 16000)):
-            for _, name, start, end, _, split in rows:
+            for _, name, _, start, end, _, split in rows:
                 if name == record:
                     low, high = {"train": (0, end_of_train), "valid": (end_of_train, end_of_valid), "test": (end_of_valid, 20000)}[split]
                     self.assertTrue(low <= int(start) < int(end) <= high, (start, end, split))
@@ -260,7 +260,7 @@ class Finetune(TrainingCase):
         for line in (folder / "split.tsv").read_text().splitlines()[1:]:
             fields = line.split("\t")
             suffix = pathlib.Path(fields[0]).stem[2:]
-            self.assertEqual(fields[5], {"": "train", "_valid": "valid", "_test": "test"}[suffix])
+            self.assertEqual(fields[6], {"": "train", "_valid": "valid", "_test": "test"}[suffix])
 
     def test_bad_manifests(self):
         cases = [("path\tlabel\ngc.fa\trich\n", "one label only"), ("path\tlabel\nno.fa\ta\nat.fa\tb\n", "no.fa"),
