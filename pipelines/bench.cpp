@@ -97,6 +97,7 @@ Work training_work(Model& model, const ExecutionOptions& execution, std::vector<
   return [trainer, tokens = std::move(tokens)] {
     const TrainingSequence sequence{.length = std::ssize(tokens),
                                     .read = [&](std::int64_t begin, std::span<std::uint8_t> out) {
+                                      stop_if_interrupted(/*resumable=*/false);
                                       std::copy_n(tokens.begin() + begin, out.size(), out.begin());
                                     }};
     trainer->step({&sequence, 1}, kLearningRate);

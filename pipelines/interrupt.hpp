@@ -12,13 +12,13 @@ class Interrupted : public std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
-/// From here on the first SIGINT or SIGTERM raises the flag and a second one kills. Writing to a closed pipe
-/// or past a file size limit becomes an error of that write instead of a signal.
+/// From here on the first SIGINT or SIGTERM raises the flag; one that comes a second or more later kills.
+/// Writing to a closed pipe or past a file size limit becomes an error of that write instead of a signal.
 void install_signal_handlers();
 
 bool interrupted();
 
-/// For commands whose work can be picked up with --resume. Throws Interrupted if the flag is up.
+/// Throws Interrupted if the flag is up; `resumable`: the message says that --resume goes on.
 void stop_if_interrupted(bool resumable);
 
 }  // namespace longstrand::pipelines
