@@ -51,6 +51,7 @@ void add_options(CommandLine& line, EmbedOptions& options) {
 
 void check(const EmbedOptions& options, const CommandLine& line) {
   options.records.check(line);
+  if (options.output == "-") throw UsageError("--output -: HDF5 cannot be streamed; give a file's name");
   if (options.per_token() && options.both_strands()) {
     throw UsageError("--reverse-complement average needs --pool mean, last or max");
   }

@@ -133,7 +133,8 @@ Manifest read_manifest(const std::string& path) {
     entry.label = table.field(label_column);
     if (split_column < columns) entry.split = table.split(split_column);
     // One file under two names would be on both sides of a split.
-    if (!paths.insert(fs::weakly_canonical(entry.path).string()).second) table.fail(fmt::format("path '{}' is listed twice", entry.path));
+    if (!paths.insert(fs::weakly_canonical(entry.path).string()).second)
+      table.fail(fmt::format("path '{}' is listed twice", entry.path));
     labels.insert(entry.label);
   }
   if (manifest.entries.empty()) throw io::InputError(fmt::format("'{}' lists no files", path));

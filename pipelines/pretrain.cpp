@@ -4,6 +4,9 @@
 
 #include <algorithm>
 #include <charconv>
+#include <cmath>
+#include <filesystem>
+#include <optional>
 
 #include "pipelines/command_line.hpp"
 #include "pipelines/input_options.hpp"
@@ -80,6 +83,12 @@ void check_usage(const CommandLine& line, const PretrainOptions& options) {
   options.context_bases();
   options.training.check();
   if (options.objective == "mlm") throw UsageError("--objective mlm is not in this version");
+  for (const auto& valid : options.valid) {
+    for (const auto& input : options.input.paths) {
+      if (std::filesystem::weakly_canonical(valid) != std::filesystem::weakly_canonical(input)) continue;
+      throw UsageError(fmt::format("--valid '{}' is an input too: it would be trained on", valid));
+    }
+  }
   if (options.init.empty()) return;
   for (const char* name : {"d-model", "layers", "d-state"}) {
     if (line.given(name))
@@ -104,9 +113,10 @@ TokenStore training_data(const RunFolder& run, const PretrainOptions& options, s
   return make_training_data(run.file("data"), inputs, data);
 }
 
-Model initial_model(const RunFolder& run, const PretrainOptions& options, std::uint64_t seed) {
+Model initial_model(const RunFolder& run, std::optional<Model> init, const PretrainOptions& options,
+                    std::uint64_t seed) {
   if (run.has_state()) return run.load_model();
-  if (!options.init.empty()) return Model::load(options.init);
+  if (init) return std::move(*init);
   ModelConfig config;
   config.d_model = options.d_model;
   config.n_layer = options.layers;
@@ -144,6 +154,9 @@ void pretrain(const std::vector<std::string>& arguments) {
   const auto execution = line.execution();
   const std::uint64_t seed = line.common().seed;
 
+  // First of all, so that a wrong name leaves nothing behind.
+  std::optional<Model> init;
+  if (!options.init.empty()) init = Model::load(options.init);
   RunFolder run(options.training.output, options.training.start());
   const TokenStore store = training_data(run, options, seed);
   const std::int64_t batch = windows_in(store, Split::train, options.batch_tokens);
@@ -160,7 +173,7 @@ void pretrain(const std::vector<std::string>& arguments) {
   plan.validation = validation_sequences(store, windows_in(store, Split::valid, options.valid_tokens));
   run.settle_config(options.training.config(line, plan.learning_rate, execution.options.precision));
 
-  Model model = initial_model(run, options, seed);
+  Model model = initial_model(run, std::move(init), options, seed);
   Trainer trainer(model, execution.options, {.optimizer = options.training.optimizer()});
   spdlog::info("{} parameters, {} steps", model.parameter_count(), plan.learning_rate.steps);
   run_training(plan, run, model, trainer);
