@@ -1,10 +1,10 @@
 // The command line of one command: its options, its help, and the config file that can stand for it.
 //
 //   CommandLine line("embed", "-m MODEL INPUT... -o OUT.h5ad", "Writes embeddings ...");
-//   line.group("Output").add_options()("output,o", po::value(&output)->required()->value_name("OUT.h5ad"),
-//   "..."); line.positional("input", po::value(&inputs)->required()); line.example("longstrand embed -m
-//   run/model data/genomes/*.fa.gz -o genomes.h5ad"); if (!line.parse(arguments)) return;  // help was asked
-//   for and is printed
+//   line.group("Output").add_options()("output,o", po::value(&output)->required(), "...");
+//   line.positional("input", po::value(&inputs)->required());
+//   line.example("longstrand embed -m run/model data/genomes/*.fa.gz -o genomes.h5ad");
+//   if (!line.parse(arguments)) return;  // help was asked for and is printed
 #pragma once
 
 #include <boost/program_options.hpp>

@@ -7,9 +7,8 @@
 
 namespace longstrand::pipelines {
 
-/// How far a command is, on standard error: a bar on a terminal, else a log line every ten seconds; nothing
-/// with
-/// --quiet. One thread at a time.
+/// How far a command is, on standard error: a bar on a terminal, else a log line every ten seconds, and
+/// nothing with --quiet. One thread at a time.
 class Progress {
  public:
   /// `label` names the work; `fraction_before` of it was done by an earlier run, where the work is resumed.

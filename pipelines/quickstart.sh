@@ -50,7 +50,7 @@ cd "$output"
 genomes=("$repository"/data/genomes/*.fa.gz)
 
 say "pretraining a small Mamba on the six genomes"
-# The last fifth of every genome stays unread here too: it is what the classifier is tested on.
+# The last fifth of every genome is not trained on here either: it is what the classifier is tested on.
 longstrand pretrain "${genomes[@]}" -o pretrain --valid-fraction 0.2 --d-model 64 --layers 2 --context 4096 \
   --batch-tokens 16384 --steps 300 --reverse-complement-augment
 
