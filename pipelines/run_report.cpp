@@ -52,15 +52,20 @@ io::Curve thinned(const io::Curve& curve) {
   return result;
 }
 
-void write_loss(const std::string& folder, const std::string& name, const History& history) {
+// Rows and curves carry the run's name: MultiQC merges the sections of several runs into one.
+std::string run_name(const RunFolder& run) {
+  return std::filesystem::canonical(run.path()).filename().string();
+}
+
+void write_loss(const RunFolder& run, const std::string& name, const History& history) {
   std::map<std::string, io::Curve> curves;
   for (const auto& [metric, label] : {std::pair("loss", "training"), std::pair("valid_loss", "validation")}) {
     if (const auto found = history.curves.find(metric); found != history.curves.end()) {
-      curves[label] = thinned(found->second);
+      curves[fmt::format("{} {}", run_name(run), label)] = thinned(found->second);
     }
   }
   io::write_multiqc_line_graph(
-      folder,
+      run.path().string(),
       {.id = fmt::format("{}_loss", name),
        .name = fmt::format("Loss ({})", name),
        .description = "Mean cross entropy of the training batches and of the validation data."},
@@ -77,7 +82,7 @@ void write_table(const RunFolder& run, const std::string& name, const History& h
                           {.id = fmt::format("{}_run", name),
                            .name = fmt::format("Run ({})", name),
                            .description = "What was trained and how fast, from metrics.jsonl."},
-                          {{std::filesystem::canonical(run.path()).filename().string(), row}});
+                          {{run_name(run), row}});
 }
 
 }  // namespace
@@ -85,16 +90,16 @@ void write_table(const RunFolder& run, const std::string& name, const History& h
 void write_run_report(const RunFolder& run, const std::string& name) {
   const auto history = read_history(run.file("metrics.jsonl"));
   if (history.steps == 0) return;
-  const auto folder = run.path().string();
-  write_loss(folder, name, history);
+  write_loss(run, name, history);
   write_table(run, name, history);
   const auto accuracy = history.curves.find("valid_accuracy");
   if (accuracy == history.curves.end()) return;
-  io::write_multiqc_line_graph(folder,
+  io::write_multiqc_line_graph(run.path().string(),
                                {.id = fmt::format("{}_accuracy", name),
                                 .name = fmt::format("Accuracy ({})", name),
                                 .description = "Share of the validation data that is predicted right."},
-                               "step", "accuracy", {{"validation", thinned(accuracy->second)}});
+                               "step", "accuracy",
+                               {{run_name(run) + " validation", thinned(accuracy->second)}});
 }
 
 }  // namespace longstrand::pipelines
