@@ -1,11 +1,11 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
-#include <filesystem>
 #include <fstream>
 #include <random>
 
 #include "pipelines/both_strands.hpp"
+#include "support/temporary_directory.hpp"
 
 namespace longstrand::pipelines {
 namespace {
@@ -39,12 +39,9 @@ TEST(TokenSpool, GivesBackWhatWentInOnBothSidesOfItsMemory) {
 
 class BothStrandsTest : public testing::TestWithParam<std::int64_t> {
  protected:
-  void SetUp() override {
-    path_ = testing::TempDir() + "both_strands.fa";
-    std::ofstream(path_) << ">one\nACGTTTN\n>empty\n>two\nAAACCRGT\n";
-  }
-  void TearDown() override { std::filesystem::remove(path_); }
-  std::string path_;
+  void SetUp() override { std::ofstream(path_) << ">one\nACGTTTN\n>empty\n>two\nAAACCRGT\n"; }
+  test::TemporaryDirectory directory_;  // of its own: tests run side by side
+  std::string path_ = directory_ / "both_strands.fa";
 };
 
 TEST_P(BothStrandsTest, EveryRecordIsFollowedByItsReverseComplement) {
