@@ -48,8 +48,6 @@ std::size_t edit_distance(std::string_view a, std::string_view b) {
 
 }  // namespace
 
-std::span<const Command> commands() { return kCommands; }
-
 const Command& find_command(std::string_view name) {
   for (const auto& command : kCommands) {
     if (command.name == name) return command;

@@ -1,7 +1,6 @@
 // The commands of the program. A new command is a file pair and a row of the table in command_table.cpp.
 #pragma once
 
-#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -14,8 +13,6 @@ struct Command {
   /// Throws UsageError for wrong usage and other exceptions for what failed.
   void (*run)(const std::vector<std::string>& arguments);
 };
-
-std::span<const Command> commands();
 
 /// Throws UsageError, with the closest name where there is one, if there is no such command.
 const Command& find_command(std::string_view name);

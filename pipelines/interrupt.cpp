@@ -34,10 +34,8 @@ void install_signal_handlers() {
   for (const int signal : {SIGPIPE, SIGXFSZ}) std::signal(signal, SIG_IGN);
 }
 
-bool interrupted() { return stop_requested_s != 0; }
-
 void stop_if_interrupted(bool resumable) {
-  if (!interrupted()) return;
+  if (stop_requested_s == 0) return;
   throw Interrupted(resumable
                         ? "interrupted; finished output is kept; run the same command with --resume to go on"
                         : "interrupted; no unfinished output is kept");

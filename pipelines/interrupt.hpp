@@ -16,8 +16,6 @@ class Interrupted : public std::runtime_error {
 /// Writing to a closed pipe or past a file size limit becomes an error of that write instead of a signal.
 void install_signal_handlers();
 
-bool interrupted();
-
 /// Throws Interrupted if the flag is up; `resumable`: the message says that --resume goes on.
 void stop_if_interrupted(bool resumable);
 
