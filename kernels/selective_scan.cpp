@@ -9,10 +9,6 @@
 namespace longstrand {
 namespace {
 
-std::int64_t checkpoint_count(std::int64_t tokens) {
-  return (tokens + kScanCheckpoint_tokens - 1) / kScanCheckpoint_tokens;
-}
-
 template <class T>
 void check_input(const SelectiveScanInput<T>& input) {
   const auto [lanes, tokens, channels] = input.u.shape;
@@ -35,7 +31,7 @@ void check_gradient(const SelectiveScanInput<T>& input, const SelectiveScanGradi
   const std::int64_t states = input.decay.shape[0];
   require_shape("selective scan: d_out", gradient.d_out, {lanes, tokens, channels});
   require_shape("selective scan: checkpoints", gradient.checkpoints,
-                {checkpoint_count(tokens), lanes, states, channels});
+                {scan_checkpoint_count(tokens), lanes, states, channels});
   require_shape("selective scan: d_u", gradient.d_u, {lanes, tokens, channels});
   require_shape("selective scan: d_delta", gradient.d_delta, {lanes, tokens, channels});
   require_shape("selective scan: d_b", gradient.d_b, {lanes, tokens, states});
@@ -70,7 +66,7 @@ void selective_scan_forward(const SelectiveScanInput<T>& input, const SelectiveS
   require_shape("selective scan: out", output.out, {lanes, tokens, channels});
   require_shape("selective scan: final state", output.state, {lanes, states, channels});
   require_shape("selective scan: checkpoints", output.checkpoints,
-                {checkpoint_count(tokens), lanes, states, channels}, true);
+                {scan_checkpoint_count(tokens), lanes, states, channels}, true);
   cpu::selective_scan_forward(input, output, context);
 }
 

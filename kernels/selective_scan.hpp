@@ -15,6 +15,10 @@ namespace longstrand {
 
 /// A checkpoint of the state is kept at every multiple of this many tokens of a chunk, for backward.
 inline constexpr std::int64_t kScanCheckpoint_tokens = 32;
+/// Of a chunk of so many tokens.
+constexpr std::int64_t scan_checkpoint_count(std::int64_t tokens) {
+  return (tokens + kScanCheckpoint_tokens - 1) / kScanCheckpoint_tokens;
+}
 
 template <class T>
 struct SelectiveScanInput {

@@ -124,8 +124,7 @@ auto Mamba1<T>::take_activations(std::int64_t lanes, std::int64_t tokens, bool f
   a.delta = arena.take<T, 3>({lanes, tokens, d_inner_});
   a.y = arena.take<T, 3>({lanes, tokens, d_inner_});
   if (for_backward) {
-    const std::int64_t checkpoints = (tokens + kScanCheckpoint_tokens - 1) / kScanCheckpoint_tokens;
-    a.checkpoints = arena.take<float, 4>({checkpoints, lanes, d_state_, d_inner_});
+    a.checkpoints = arena.take<float, 4>({scan_checkpoint_count(tokens), lanes, d_state_, d_inner_});
     a.state = arena.take<float, 2>({lanes, state_floats()});
   }
   return a;
