@@ -4,6 +4,8 @@
 #include <cstring>
 #include <new>
 
+#include "kernels/cuda_runtime.hpp"
+
 namespace longstrand {
 namespace {
 
@@ -15,16 +17,35 @@ std::size_t round_up(std::size_t size_bytes) {
 
 Buffer::Buffer(std::size_t size_bytes, Device device) : size_bytes_(size_bytes), device_(device) {
   if (size_bytes == 0) return;
+  if constexpr (kCudaBuilt) {
+    if (device.kind == DeviceKind::cuda) {
+      data_ = std::unique_ptr<std::byte, Free>(cuda::allocate(size_bytes, device), Free{device.kind});
+      return;
+    }
+  }
   data_.reset(
       static_cast<std::byte*>(::operator new (round_up(size_bytes), std::align_val_t{kAlignment_bytes})));
   zero();
 }
 
 void Buffer::zero() {
-  if (data_) std::memset(data_.get(), 0, size_bytes_);
+  if (!data_) return;
+  if constexpr (kCudaBuilt) {
+    if (device_.kind == DeviceKind::cuda) {
+      cuda::zero(data_.get(), size_bytes_, device_);
+      return;
+    }
+  }
+  std::memset(data_.get(), 0, size_bytes_);
 }
 
-void Buffer::Free::operator()(std::byte* pointer) const {
+void Buffer::Free::operator()(std::byte* pointer) const noexcept {
+  if constexpr (kCudaBuilt) {
+    if (kind == DeviceKind::cuda) {
+      cuda::deallocate(pointer);
+      return;
+    }
+  }
   ::operator delete (pointer, std::align_val_t{kAlignment_bytes});
 }
 

@@ -5,15 +5,23 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <stdexcept>
 #include <vector>
 
 #include "kernels/view.hpp"
 
 namespace longstrand {
 
-inline constexpr std::size_t kAlignment_bytes = 64;
+/// On a GPU one line of its cache, which vector accesses and the matrix products want.
+inline constexpr std::size_t kAlignment_bytes = kCudaBuilt ? 128 : 64;
 
-/// A zero-filled block on a device, aligned to kAlignment_bytes. Throws std::bad_alloc.
+/// The message says how much was asked for and how much is free.
+struct DeviceOutOfMemory : std::runtime_error {
+  using std::runtime_error::runtime_error;
+};
+
+/// A zero-filled block on a device, aligned to kAlignment_bytes. Throws std::bad_alloc, or DeviceOutOfMemory
+/// on a GPU.
 class Buffer {
  public:
   Buffer() = default;
@@ -26,9 +34,10 @@ class Buffer {
 
  private:
   struct Free {
-    void operator()(std::byte* pointer) const;
+    DeviceKind kind;
+    void operator()(std::byte* pointer) const noexcept;
   };
-  std::unique_ptr<std::byte, Free> data_;
+  std::unique_ptr<std::byte, Free> data_{nullptr, Free{}};
   std::size_t size_bytes_ = 0;
   Device device_{};
 };

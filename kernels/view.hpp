@@ -14,7 +14,10 @@
 
 namespace longstrand {
 
-enum class DeviceKind : std::uint8_t { cpu };
+/// Whether the CUDA backend is part of this build.
+inline constexpr bool kCudaBuilt = LONGSTRAND_CUDA_BUILT;
+
+enum class DeviceKind : std::uint8_t { cpu, cuda };
 
 struct Device {
   DeviceKind kind = DeviceKind::cpu;
@@ -85,6 +88,14 @@ struct View {
     part.data += begin;
     part.shape[Rank - 1] = count;
     assert(begin >= 0 && begin + count <= shape[Rank - 1]);
+    return part;
+  }
+  /// [...] at index `i` of the first dimension.
+  View<T, Rank - 1> index(std::int64_t i) const requires(Rank > 1) {
+    View<T, Rank - 1> part;
+    part.data = data + i * stride[0];
+    for (int d = 1; d < Rank; ++d) part.shape[d - 1] = shape[d], part.stride[d - 1] = stride[d];
+    part.device = device;
     return part;
   }
   /// [count, ...] from index `begin` of the first dimension.

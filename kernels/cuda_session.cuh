@@ -1,0 +1,62 @@
+// For the .cu files: the stream behind a Context, error checks, launch arithmetic, and device-side helpers.
+#pragma once
+
+#include <cublasLt.h>
+#include <cuda_bf16.h>
+#include <cuda_runtime.h>
+
+#include <cstdint>
+#include <stdexcept>
+
+#include "kernels/context.hpp"
+#include "kernels/cuda_runtime.hpp"
+#include "kernels/view.hpp"
+
+namespace longstrand::cuda {
+
+/// Throws std::runtime_error (DeviceOutOfMemory where memory ran out) that names `what`.
+void check(cudaError_t status, const char* what);
+void check(cublasStatus_t status, const char* what);
+
+class Session {
+ public:
+  explicit Session(Device device);
+  ~Session();
+  Session(const Session&) = delete;
+  Session& operator=(const Session&) = delete;
+
+  Device device;
+  cudaStream_t stream = nullptr;
+  cublasLtHandle_t blas = nullptr;
+  void* blas_workspace = nullptr;
+  std::size_t blas_workspace_bytes = 0;
+  int multiprocessors = 0;
+  int compute_capability = 0;  // 90 for 9.0
+};
+
+/// The session of a Context on a CUDA device, made current on the calling thread.
+Session& session_of(Context& context);
+inline cudaStream_t stream_of(Context& context) { return session_of(context).stream; }
+/// After every launch.
+inline void check_launch(const char* what) { check(cudaGetLastError(), what); }
+
+constexpr std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
+
+// -- device side
+
+__device__ inline float to_float(float value) { return value; }
+__device__ inline float to_float(bfloat16 value) { return __uint_as_float(std::uint32_t{value.bits} << 16); }
+template <class T>
+__device__ inline T from_float(float value);
+template <>
+__device__ inline float from_float<float>(float value) {
+  return value;
+}
+template <>
+__device__ inline bfloat16 from_float<bfloat16>(float value) {
+  bfloat16 result;
+  result.bits = __bfloat16_as_ushort(__float2bfloat16_rn(value));
+  return result;
+}
+
+}  // namespace longstrand::cuda
