@@ -10,12 +10,16 @@
 namespace longstrand {
 
 struct Context;
+struct CudaProbe;
 
 namespace detail {
 struct Runs;
 }
 
 namespace cuda {
+
+/// As probe_cuda() in kernels/device.hpp.
+CudaProbe probe(int index);
 
 /// Zero-filled. Throws DeviceOutOfMemory, or std::runtime_error for any other fault of the device.
 std::byte* allocate(std::size_t size_bytes, Device device);
