@@ -25,7 +25,7 @@ void fill_runs(T* to, std::int64_t rows, std::int64_t row_size, std::int64_t row
 /// lies on the host may be used or freed on return.
 template <class T, int Rank>
 void copy(const View<const T, Rank>& from, const View<T, Rank>& to, Context& context) {
-  require_shape("copy: to", to, from.shape);
+  require_shape<T, Rank>("copy: to", to, from.shape);
   if (from.size() == 0) return;
   const auto bytes = [](std::int64_t count) { return count * std::int64_t{sizeof(T)}; };
   if (from.packed() && to.packed()) {
