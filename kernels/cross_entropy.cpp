@@ -37,6 +37,14 @@ void cross_entropy_backward(const CrossEntropyInput& input, float scale, View<fl
   cpu::cross_entropy_backward(input, scale, loss, d_logits);
 }
 
+void cross_entropy_totals(const CrossEntropyInput& input, View<const float, 1> loss, View<double, 1> totals,
+                          Context&) {
+  check_input(input);
+  require_shape("cross_entropy_totals: loss", loss, {input.logits.shape[0]});
+  require_shape("cross_entropy_totals: totals", totals, {3});
+  cpu::cross_entropy_totals(input, loss, totals);
+}
+
 template void cross_entropy_backward(const CrossEntropyInput&, float, View<float, 1>, View<float, 2>,
                                      Context&);
 template void cross_entropy_backward(const CrossEntropyInput&, float, View<float, 1>, View<bfloat16, 2>,

@@ -23,4 +23,9 @@ template <class T>
 void cross_entropy_backward(const CrossEntropyInput& input, float scale, View<float, 1> loss,
                             View<T, 2> d_logits, Context& context);
 
+/// Adds to totals [3]: the sum of loss [M], the number of targets, and of these how many have the largest of
+/// their row's logits (the first of equal ones). In double, in an order that depends on M alone.
+void cross_entropy_totals(const CrossEntropyInput& input, View<const float, 1> loss, View<double, 1> totals,
+                          Context& context);
+
 }  // namespace longstrand

@@ -119,5 +119,22 @@ void cross_entropy_backward(const CrossEntropyInput& input, float scale, View<fl
   HWY_DYNAMIC_DISPATCH(backward_bfloat16)(input, scale, loss, d_logits);
 }
 
+void cross_entropy_totals(const CrossEntropyInput& input, View<const float, 1> loss, View<double, 1> totals) {
+  const auto [rows, classes] = input.logits.shape;
+  double sum = 0;
+  std::int64_t targets = 0, correct = 0;
+  for (std::int64_t m = 0; m < rows; ++m) {
+    const std::int32_t target = input.target.data[m];
+    if (target == kNoTarget) continue;
+    const float* logits = input.logits.at(m);
+    sum += static_cast<double>(loss.data[m]);
+    targets += 1;
+    correct += std::max_element(logits, logits + classes) - logits == target;
+  }
+  totals.data[0] += sum;
+  totals.data[1] += static_cast<double>(targets);
+  totals.data[2] += static_cast<double>(correct);
+}
+
 }  // namespace longstrand::cpu
 #endif  // HWY_ONCE

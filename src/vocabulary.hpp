@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "kernels/cross_entropy.hpp"
+#include "kernels/next_token.hpp"
 
 namespace longstrand {
 
@@ -11,9 +12,10 @@ inline constexpr std::uint8_t kFirstBase = 7;  // A, C, G, T are 7 to 10
 inline constexpr std::uint8_t kLastBase = 10;
 inline constexpr std::int64_t kVocabulary = 12;  // token ids that readers produce are below this
 
-/// A token as a language model's target: only A, C, G and T are predicted.
+/// What a language model predicts: only A, C, G and T.
+inline constexpr TokenRange kPredictedTokens{kFirstBase, kLastBase};
 constexpr std::int32_t next_token_target(std::uint8_t token) {
-  return token >= kFirstBase && token <= kLastBase ? token : kNoTarget;
+  return kPredictedTokens.contains(token) ? token : kNoTarget;
 }
 
 }  // namespace longstrand

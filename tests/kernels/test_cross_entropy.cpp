@@ -1,5 +1,7 @@
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
 #include "kernels/cross_entropy.hpp"
 #include "tests/support/central_difference.hpp"
 #include "tests/support/each_target.hpp"
@@ -139,6 +141,49 @@ TEST(CrossEntropy, MasksClassesByMinusInfinity) {
     }
     expect_near("d_logits", d_logits.values(), expected, tolerance::kForward);
   });
+}
+
+void check_totals(const Case& c) {
+  Operands op(c);
+  Guarded<double, 1> totals({3});
+  totals.assign({0.5, 3, 2});  // added to
+  cross_entropy_forward(op.input(), op.loss, op.context);
+  cross_entropy_totals(op.input(), op.loss, totals, op.context);
+
+  Doubles expected = {0.5, 3, 2};
+  const Doubles logits = op.logits.values();
+  const Doubles loss = op.loss.values();
+  const Doubles target = op.target.values();
+  for (std::int64_t m = 0; m < c.rows; ++m) {
+    if (target[m] == kNoTarget) continue;
+    const auto row = logits.begin() + m * c.classes;
+    expected[0] += loss[m];
+    expected[1] += 1;
+    expected[2] += static_cast<double>(std::max_element(row, row + c.classes) - row) == target[m];
+  }
+  const Doubles actual = totals.values();
+  EXPECT_NEAR(actual[0], expected[0], 1e-14 * std::abs(expected[0]) * static_cast<double>(c.rows));
+  EXPECT_EQ(actual[1], expected[1]);
+  EXPECT_EQ(actual[2], expected[2]);
+}
+
+TEST(CrossEntropy, TotalsAreSumsOverTheTargets) {
+  for (const Case& each : kCases) {
+    SCOPED_TRACE(each.reason);
+    check_totals(each);
+  }
+  check_totals({5000, 16, 1, 1, false, "more rows than one block has"});
+}
+
+TEST(CrossEntropy, TheFirstOfEqualLogitsIsThePrediction) {
+  Operands op({2, 16, 0, 1, false, ""});
+  op.logits.fill([v = 0]() mutable { return ++v % 4 == 0 ? 2.0 : 1.0; });  // columns 3, 7, 11 and 15
+  op.target.assign({3, 7});
+  Guarded<double, 1> totals({3});
+  totals.assign({0, 0, 0});
+  cross_entropy_forward(op.input(), op.loss, op.context);
+  cross_entropy_totals(op.input(), op.loss, totals, op.context);
+  EXPECT_EQ(totals.values()[2], 1);
 }
 
 TEST(CrossEntropy, RefusesATargetThatIsNoClass) {
