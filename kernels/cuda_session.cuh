@@ -9,6 +9,7 @@
 #include <stdexcept>
 
 #include "kernels/context.hpp"
+#include "kernels/cuda_matmul.cuh"
 #include "kernels/cuda_runtime.hpp"
 #include "kernels/view.hpp"
 
@@ -30,6 +31,7 @@ class Session {
   cublasLtHandle_t blas = nullptr;
   void* blas_workspace = nullptr;
   std::size_t blas_workspace_bytes = 0;
+  MatmulAlgorithms matmul_algorithms;
   int multiprocessors = 0;
   int compute_capability = 0;  // 90 for 9.0
 };

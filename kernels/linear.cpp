@@ -2,6 +2,7 @@
 
 #include "kernels/check.hpp"
 #include "kernels/linear_cpu.hpp"
+#include "kernels/linear_cuda.hpp"
 
 namespace longstrand {
 
@@ -9,8 +10,10 @@ template <class T>
 struct PackedLinear<T>::Impl {
   std::int64_t in = 0;
   std::int64_t out = 0;
-  cpu::PackedMatrix<T> forward;   // [in, out]
-  cpu::PackedMatrix<T> backward;  // [out, in]; empty unless asked for
+  bool for_backward = false;
+  cpu::PackedMatrix<T> forward;     // [in, out]
+  cpu::PackedMatrix<T> backward;    // [out, in]; empty unless asked for
+  cuda::DeviceWeight<T> on_device;  // on a GPU, instead of both
 };
 
 template <class T>
@@ -23,10 +26,14 @@ template <class T>
 PackedLinear<T>& PackedLinear<T>::operator=(PackedLinear&&) noexcept = default;
 
 template <class T>
-void PackedLinear<T>::pack(View<const float, 2> weight, bool for_backward, Context&) {
+void PackedLinear<T>::pack(View<const float, 2> weight, bool for_backward, Context& context) {
   assert(weight.size() > 0);
   impl_->out = weight.shape[0];
   impl_->in = weight.shape[1];
+  impl_->for_backward = for_backward;
+  if constexpr (kCudaBuilt) {
+    if (context.device.kind == DeviceKind::cuda) return impl_->on_device.pack(weight, context);
+  }
   impl_->forward.pack_transposed(weight);
   if (for_backward) {
     impl_->backward.pack(weight);
@@ -51,6 +58,11 @@ void linear_forward(View<const T, 2> x, const PackedLinear<T>& weight, View<Out,
   require_shape("linear_forward: x", x, {m, weight.in_features()});
   require_shape("linear_forward: y", y, {m, weight.out_features()});
   if (m == 0) return;
+  if constexpr (kCudaBuilt) {
+    if (context.device.kind == DeviceKind::cuda) {
+      return cuda::linear_forward(x, weight.impl().on_device.view(), y, context);
+    }
+  }
   cpu::multiply(x, weight.impl().forward, y, GradientMode::overwrite, context);
 }
 
@@ -60,10 +72,15 @@ void linear_backward_input(View<const T, 2> d_y, const PackedLinear<T>& weight, 
   const std::int64_t m = d_y.shape[0];
   require_shape("linear_backward_input: d_y", d_y, {m, weight.out_features()});
   require_shape("linear_backward_input: d_x", d_x, {m, weight.in_features()});
-  if (weight.impl().backward.empty()) {
+  if (!weight.impl().for_backward) {
     throw std::logic_error("linear_backward_input: the weight was packed for forward only");
   }
   if (m == 0) return;
+  if constexpr (kCudaBuilt) {
+    if (context.device.kind == DeviceKind::cuda) {
+      return cuda::linear_backward_input(d_y, weight.impl().on_device.view(), d_x, mode, context);
+    }
+  }
   cpu::multiply(d_y, weight.impl().backward, d_x, mode, context);
 }
 
@@ -75,10 +92,20 @@ void linear_backward_weight(View<const T, 2> d_y, View<const T, 2> x, View<float
   require_shape("linear_backward_weight: d_y", d_y, {m, d_y.shape[1]});
   require_shape("linear_backward_weight: d_weight", d_weight, {d_y.shape[1], x.shape[1]});
   if (m == 0) return;
+  if constexpr (kCudaBuilt) {
+    if (context.device.kind == DeviceKind::cuda) {
+      return cuda::linear_backward_weight(d_y, x, d_weight, context);
+    }
+  }
   cpu::add_transposed_product(d_y, x, d_weight, context);
 }
 
-bool has_bfloat16_products(Device) { return cpu::has_bfloat16_products(); }
+bool has_bfloat16_products(Device device) {
+  if constexpr (kCudaBuilt) {
+    if (device.kind == DeviceKind::cuda) return cuda::has_bfloat16_products(device);
+  }
+  return cpu::has_bfloat16_products();
+}
 
 template class PackedLinear<float>;
 template class PackedLinear<bfloat16>;

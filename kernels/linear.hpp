@@ -44,7 +44,8 @@ template <class T>
 void linear_backward_weight(View<const T, 2> d_y, View<const T, 2> x, View<float, 2> d_weight,
                             Context& context);
 
-/// Whether this device has matrix instructions for bfloat16 (AMX or AVX512-BF16 on a CPU).
+/// Whether this device has matrix instructions for bfloat16 (AMX or AVX512-BF16 on a CPU, any GPU since
+/// Ampere).
 bool has_bfloat16_products(Device device);
 
 }  // namespace longstrand
