@@ -47,15 +47,18 @@ template <class T, int Rank>
 class Array {
  public:
   Array() = default;
-  explicit Array(std::array<std::int64_t, Rank> shape, Device device = {}) : shape_(shape) {
-    std::int64_t count = 1;
-    for (const std::int64_t extent : shape) count *= extent;
-    buffer_ = Buffer(static_cast<std::size_t>(count) * sizeof(T), device);
-  }
+  explicit Array(std::array<std::int64_t, Rank> shape, Device device = {})
+      : buffer_(size_bytes(shape), device), shape_(shape) {}
   View<T, Rank> view() const { return {reinterpret_cast<T*>(buffer_.data()), shape_, buffer_.device()}; }
   void zero() { buffer_.zero(); }
 
  private:
+  static std::size_t size_bytes(const std::array<std::int64_t, Rank>& shape) {
+    std::int64_t count = 1;
+    for (const std::int64_t extent : shape) count *= extent;
+    return static_cast<std::size_t>(count) * sizeof(T);
+  }
+
   Buffer buffer_;
   std::array<std::int64_t, Rank> shape_{};
 };
