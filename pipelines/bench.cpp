@@ -182,7 +182,7 @@ void bench(const std::vector<std::string>& arguments) {
         result["d_model"] = options.model.d_model;
         result["layers"] = options.model.n_layer;
         result["d_state"] = options.model.d_state;
-        result["precision"] = execution.precision == Precision::bf16 ? "bf16" : "fp32";
+        result["precision"] = precision_name(execution.precision);
         result["threads"] = execution.threads;
       }
       result.update(measure(work, length, options.runs));

@@ -99,10 +99,10 @@ std::string fingerprint(const EmbedOptions& options, const Model& model, Precisi
   return fmt::format(
       "model {} precision {} pool {} layer {} reverse-complement {} window {} stride {} "
       "regions {} {} split {} {} reference {} ambiguous {} inputs {}",
-      model.fingerprint(), precision == Precision::bf16 ? "bf16" : "fp32", options.pool, options.layer,
-      options.reverse_complement, records.window, records.stride, fmt::join(records.regions, ","),
-      identity_or_none(records.regions_file), identity_or_none(records.split), records.only,
-      records.input.reference, records.input.ambiguous, fmt::join(inputs, ","));
+      model.fingerprint(), precision_name(precision), options.pool, options.layer, options.reverse_complement,
+      records.window, records.stride, fmt::join(records.regions, ","), identity_or_none(records.regions_file),
+      identity_or_none(records.split), records.only, records.input.reference, records.input.ambiguous,
+      fmt::join(inputs, ","));
 }
 
 io::AnnDataSettings settings(const CommandLine& line, const EmbedOptions& options, const Model& model,
@@ -119,7 +119,7 @@ io::AnnDataSettings settings(const CommandLine& line, const EmbedOptions& option
                   {"reverse_complement", options.reverse_complement},
                   {"window", options.records.window},
                   {"stride", options.records.stride},
-                  {"precision", precision == Precision::bf16 ? "bf16" : "fp32"}}};
+                  {"precision", precision_name(precision)}}};
 }
 
 // Where a file of one row a base goes on: at the record that holds the next base.

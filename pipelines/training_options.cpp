@@ -102,7 +102,7 @@ std::string TrainingOptions::config(const CommandLine& line, const LearningRate&
   return line.config({{"steps", fmt::format("{}", rate.steps)},
                       {"min-lr", fmt::format("{}", rate.floor)},
                       {"warmup-steps", fmt::format("{}", rate.warmup_steps)},
-                      {"precision", precision == Precision::bf16 ? "bf16" : "fp32"}});
+                      {"precision", precision_name(precision)}});
 }
 
 }  // namespace longstrand::pipelines

@@ -9,6 +9,8 @@
 
 namespace longstrand {
 
+const char* precision_name(Precision precision) { return precision == Precision::bf16 ? "bf16" : "fp32"; }
+
 ResolvedExecution resolve_execution(const ExecutionRequest& request) {
   if (request.device.starts_with("cuda")) {
     throw std::invalid_argument("--device " + request.device + ": this build has no CUDA; use --device cpu");
@@ -39,7 +41,7 @@ ResolvedExecution resolve_execution(const ExecutionRequest& request) {
   }
   resolved.description =
       concat("device cpu, ", options.threads, options.threads == 1 ? " thread" : " threads", ", precision ",
-             options.precision == Precision::bf16 ? "bf16" : "fp32", why);
+             precision_name(options.precision), why);
   return resolved;
 }
 

@@ -10,6 +10,9 @@ namespace longstrand {
 
 enum class Precision : std::uint8_t { fp32, bf16 };
 
+/// "fp32" or "bf16", as --precision takes it.
+const char* precision_name(Precision precision);
+
 struct ExecutionOptions {
   Device device{};
   Precision precision = Precision::fp32;  // of activations and of weights in products
