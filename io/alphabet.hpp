@@ -28,9 +28,12 @@ inline constexpr std::uint8_t kT = 10;
 inline constexpr std::uint8_t kN = 11;
 inline constexpr std::int64_t kVocabulary = 12;
 
+// A, C, G or T
+constexpr bool is_base(std::uint8_t token) { return token >= kA && token <= kT; }
+
 // A <-> T, C <-> G; every other token is its own complement.
 constexpr std::uint8_t complement(std::uint8_t token) {
-  return token >= kA && token <= kT ? static_cast<std::uint8_t>(kA + kT - token) : token;
+  return is_base(token) ? static_cast<std::uint8_t>(kA + kT - token) : token;
 }
 
 // What an IUPAC code other than A C G T U N becomes: N, the unknown token, or an error.

@@ -17,7 +17,7 @@ KmerCounter::KmerCounter(int k) : k_(k), counts_(std::size_t{1} << (2 * k)) {
 void KmerCounter::add(std::span<const std::uint8_t> tokens) {
   const std::uint64_t mask = counts_.size() - 1;
   for (const std::uint8_t token : tokens) {
-    if (token < io::kA || token > io::kT) {
+    if (!io::is_base(token)) {
       bases_ = 0;
       continue;
     }

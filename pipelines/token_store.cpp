@@ -117,8 +117,7 @@ std::int64_t TokenStoreWriter::count_bases(std::int64_t start, std::int64_t leng
   for (std::int64_t done = 0; done < length; done += kReadTokens) {
     read_buffer_.resize(static_cast<std::size_t>(std::min(kReadTokens, length - done)));
     tokens_.read_at(std::as_writable_bytes(std::span(read_buffer_)), start + done);
-    bases += std::count_if(read_buffer_.begin(), read_buffer_.end(),
-                           [](std::uint8_t token) { return token >= io::kA && token <= io::kT; });
+    bases += std::count_if(read_buffer_.begin(), read_buffer_.end(), io::is_base);
   }
   return bases;
 }

@@ -32,8 +32,7 @@ TrainingSequence sequence_of(const TokenStore& store, const StoredWindow& window
 bool mostly_bases(const TokenStore& store, const StoredWindow& window) {
   std::vector<std::uint8_t> tokens(static_cast<std::size_t>(window.length));
   store.read(window.start, tokens);
-  const auto bases = std::count_if(tokens.begin(), tokens.end(),
-                                   [](std::uint8_t token) { return token >= io::kA && token <= io::kT; });
+  const auto bases = std::count_if(tokens.begin(), tokens.end(), io::is_base);
   return 2 * bases >= window.length;
 }
 
