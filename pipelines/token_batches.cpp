@@ -16,7 +16,6 @@ bool BatchReader::next(TokenBatch& batch) {
     chunk_.starts.swap(batch.starts);
     chunk_.ends.swap(batch.ends);
     chunk_.offset.swap(origin.offset);
-    chunk_.record_index.swap(origin.record_index);
     chunk_.file_index.swap(origin.file_index);
     chunk_.records.swap(origin.records);
   };

@@ -12,7 +12,6 @@ namespace longstrand::pipelines {
 /// Where the tokens of a batch come from; one element a lane, as in io::TokenChunk.
 struct BatchOrigin {
   std::vector<std::int64_t> offset;
-  std::vector<std::int64_t> record_index;
   std::vector<std::int64_t> file_index;
   std::vector<io::RecordInfo> records;
 };
