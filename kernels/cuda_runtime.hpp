@@ -34,8 +34,11 @@ void fill_runs(T* to, std::int64_t rows, std::int64_t row_size, std::int64_t row
 
 /// A stream on a device and the library handles that work on it.
 class Session;
+void destroy(Session* session) noexcept;
 struct SessionDelete {
-  void operator()(Session* session) const;
+  void operator()(Session* session) const noexcept {
+    if constexpr (kCudaBuilt) destroy(session);
+  }
 };
 using SessionPtr = std::unique_ptr<Session, SessionDelete>;
 SessionPtr make_session(Device device);

@@ -104,7 +104,7 @@ Session& session_of(Context& context) {
 }
 
 SessionPtr make_session(Device device) { return SessionPtr(new Session(device)); }
-void SessionDelete::operator()(Session* session) const { delete session; }
+void destroy(Session* session) noexcept { delete session; }
 void synchronize(Session& session) { check(cudaStreamSynchronize(session.stream), "wait for the device"); }
 
 }  // namespace longstrand::cuda
