@@ -18,8 +18,9 @@ struct Runs;
 
 namespace cuda {
 
-/// As probe_cuda() in kernels/device.hpp.
+/// As probe_cuda() and synchronize() in kernels/device.hpp.
 CudaProbe probe(int index);
+void synchronize(Device device);
 
 /// Zero-filled. Throws DeviceOutOfMemory, or std::runtime_error for any other fault of the device.
 std::byte* allocate(std::size_t size_bytes, Device device);

@@ -9,4 +9,10 @@ CudaProbe probe_cuda(int index) {
   return {.description = "this build has no CUDA"};
 }
 
+void synchronize(Device device) {
+  if constexpr (kCudaBuilt) {
+    if (device.kind == DeviceKind::cuda) cuda::synchronize(device);
+  }
+}
+
 }  // namespace longstrand

@@ -64,4 +64,9 @@ CudaProbe probe(int index) {
   return result;
 }
 
+void synchronize(Device device) {
+  check(cudaSetDevice(device.index), "select the device");
+  check(cudaDeviceSynchronize(), "wait for the device");
+}
+
 }  // namespace longstrand::cuda

@@ -1,8 +1,10 @@
-// Whether there is a GPU that this build can use, and if not, why.
+// Whether there is a GPU that this build can use, and if not, why; and waiting for all of a device.
 #pragma once
 
 #include <cstdint>
 #include <string>
+
+#include "kernels/view.hpp"
 
 namespace longstrand {
 
@@ -22,5 +24,8 @@ struct CudaProbe {
 /// Runs a kernel on GPU `index`, which takes some memory there for the rest of the process. Throws nothing of
 /// its own: whatever is wrong is in the answer.
 CudaProbe probe_cuda(int index = 0);
+
+/// Returns when the operations of every Context on the device have been done; throws what went wrong in them.
+void synchronize(Device device);
 
 }  // namespace longstrand

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <memory>
 #include <utility>
 #include <vector>
 
@@ -37,6 +38,14 @@ inline std::int64_t checkpoints_of(std::int64_t tokens) {
   return (tokens + kScanCheckpoint_tokens - 1) / kScanCheckpoint_tokens;
 }
 
+/// Of `valid` tokens by lane, how many lie in [begin, begin + count), counted from `begin`.
+inline std::vector<double> valid_within(std::vector<double> valid, std::int64_t begin, std::int64_t count) {
+  for (double& tokens : valid) {
+    tokens = std::clamp(tokens - static_cast<double>(begin), 0.0, static_cast<double>(count));
+  }
+  return valid;
+}
+
 /// Operands and results of one scan. Padding rows of the operands are NaN: they must not be used.
 template <class T>
 struct Scan {
@@ -53,7 +62,7 @@ struct Scan {
   Guarded<float, 2> d_a_log;
   Guarded<float, 1> d_d, d_delta_bias;
   Guarded<float, 3> d_state;
-  Context context;
+  Context context{device_under_test()};
 
   explicit Scan(const ScanCase& c_)
       : lanes(c_.lanes),
@@ -101,9 +110,11 @@ struct Scan {
   }
 
   void poison_padding(Guarded<T, 3>& x) {
+    const reference::Doubles counts = valid.values();
+    const View<T, 3> rows = x.host();
     for (std::int64_t lane = 0; lane < lanes; ++lane) {
-      for (std::int64_t t = *valid.view().at(lane); t < tokens; ++t) {
-        std::fill_n(x.view().at(lane, t), x.view().shape[2],
+      for (auto t = static_cast<std::int64_t>(counts[lane]); t < tokens; ++t) {
+        std::fill_n(rows.at(lane, t), rows.shape[2],
                     from_double<T>(std::numeric_limits<double>::quiet_NaN()));
       }
     }
@@ -167,28 +178,27 @@ struct Scan {
   void run_in_chunks(std::int64_t size) {
     struct Chunk {
       std::int64_t begin, count;
-      Array<std::int64_t, 1> valid;
-      Array<float, 4> checkpoints;
+      Guarded<std::int64_t, 1> valid;
+      Guarded<float, 4> checkpoints;
     };
-    std::vector<Chunk> chunks;
+    std::vector<std::unique_ptr<Chunk>> chunks;
+    const reference::Doubles counts = valid.values();
     state.assign(initial.values());
     for (std::int64_t begin = 0; begin < tokens; begin += size) {
       const std::int64_t count = std::min(size, tokens - begin);
-      Chunk chunk{begin, count, Array<std::int64_t, 1>({lanes}),
-                  Array<float, 4>({checkpoints_of(count), lanes, states, channels})};
-      for (std::int64_t lane = 0; lane < lanes; ++lane) {
-        chunk.valid.view().data[lane] = std::clamp<std::int64_t>(*valid.view().at(lane) - begin, 0, count);
-      }
+      chunks.emplace_back(new Chunk{begin, count, Guarded<std::int64_t, 1>({lanes}),
+                                    Guarded<float, 4>({checkpoints_of(count), lanes, states, channels})});
+      Chunk& chunk = *chunks.back();
+      chunk.valid.assign(valid_within(counts, begin, count));
       selective_scan_forward<T>(
-          input(begin, count, state, chunk.valid.view()),
-          {.out = tokens_of<T>(out, begin, count), .state = state, .checkpoints = chunk.checkpoints.view()},
+          input(begin, count, state, chunk.valid),
+          {.out = tokens_of<T>(out, begin, count), .state = state, .checkpoints = chunk.checkpoints},
           context);
-      chunks.push_back(std::move(chunk));
     }
     for (; !chunks.empty(); chunks.pop_back()) {
-      const Chunk& chunk = chunks.back();
-      selective_scan_backward<T>(input(chunk.begin, chunk.count, initial, chunk.valid.view()),
-                                 gradient(chunk.begin, chunk.count, chunk.checkpoints.view()), context);
+      Chunk& chunk = *chunks.back();
+      selective_scan_backward<T>(input(chunk.begin, chunk.count, initial, chunk.valid),
+                                 gradient(chunk.begin, chunk.count, chunk.checkpoints), context);
     }
   }
 

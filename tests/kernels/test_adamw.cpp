@@ -27,7 +27,7 @@ const std::vector<Case> kCases = {
 
 void check_steps(const Case& c) {
   constexpr int kSteps = 25;
-  Context context;
+  Context context{device_under_test()};
   Random random(static_cast<std::uint64_t>(c.count));
   Guarded<float, 1> weight({c.count}), gradient({c.count}), m({c.count}), v({c.count});
   weight.fill([&] { return random.normal(); });
@@ -55,7 +55,7 @@ void check_steps(const Case& c) {
   }
 }
 
-TEST(AdamW, FollowsTheReferenceOverManySteps) {
+LONGSTRAND_DEVICE_TEST(AdamW, FollowsTheReferenceOverManySteps) {
   on_each_target([] {
     for (const Case& each : kCases) {
       SCOPED_TRACE(each.reason);
@@ -65,8 +65,8 @@ TEST(AdamW, FollowsTheReferenceOverManySteps) {
 }
 
 /// The first update is the learning rate in the gradient's direction, whatever the gradient's size.
-TEST(AdamW, FirstStepIsTheLearningRate) {
-  Context context;
+LONGSTRAND_DEVICE_TEST(AdamW, FirstStepIsTheLearningRate) {
+  Context context{device_under_test()};
   Guarded<float, 1> weight({3}), gradient({3}), m({3}), v({3});
   for (Guarded<float, 1>* array : {&weight, &m, &v}) array->fill([] { return 0.0; });
   gradient.assign({1e-3, -1.0, 1e3});
@@ -74,9 +74,9 @@ TEST(AdamW, FirstStepIsTheLearningRate) {
   expect_near("weight", weight.values(), {-0.125, 0.125, -0.125}, {2e-5, "epsilon beside the smallest"});
 }
 
-TEST(SumOfSquares, AgreesWithASumInDouble) {
+LONGSTRAND_DEVICE_TEST(SumOfSquares, AgreesWithASumInDouble) {
   on_each_target([] {
-    Context context;
+    Context context{device_under_test()};
     Random random(5);
     for (const std::int64_t count : {0, 1, 7, 64, 1001}) {
       Guarded<float, 1> values({count});
@@ -90,8 +90,8 @@ TEST(SumOfSquares, AgreesWithASumInDouble) {
   });
 }
 
-TEST(AdamW, RefusesOperandsThatDoNotFit) {
-  Context context;
+LONGSTRAND_DEVICE_TEST(AdamW, RefusesOperandsThatDoNotFit) {
+  Context context{device_under_test()};
   Guarded<float, 1> fits({4}), shorter({3});
   EXPECT_THROW(adamw_step(fits, shorter, fits, fits, {}, context), std::logic_error);
   EXPECT_THROW(adamw_step(fits, fits, fits, shorter, {}, context), std::logic_error);

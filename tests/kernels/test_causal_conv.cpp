@@ -58,7 +58,7 @@ struct Conv {
   Guarded<float, 2> d_weight;
   Guarded<float, 1> d_bias;
   Guarded<float, 3> d_state;
-  Context context;
+  Context context{device_under_test()};
 
   explicit Conv(const Case& c)
       : lanes(c.lanes),
@@ -84,10 +84,10 @@ struct Conv {
     d_weight.fill(normal), d_bias.fill(normal), d_state.fill(normal);
     valid.assign({c.valid.begin(), c.valid.end()});
     for (Guarded<T, 3>* operand : {&x, &d_out}) {
+      const View<T, 3> rows = operand->host();
       for (std::int64_t lane = 0; lane < lanes; ++lane) {
         for (std::int64_t t = c.valid[lane]; t < tokens; ++t) {
-          std::fill_n(operand->view().at(lane, t), channels,
-                      from_double<T>(std::numeric_limits<double>::quiet_NaN()));
+          std::fill_n(rows.at(lane, t), channels, from_double<T>(std::numeric_limits<double>::quiet_NaN()));
         }
       }
     }
@@ -124,26 +124,28 @@ struct Conv {
   void run_in_chunks(std::int64_t size) {
     struct Chunk {
       std::int64_t begin, count;
-      Array<std::int64_t, 1> valid;
+      Guarded<std::int64_t, 1> valid;
       Guarded<float, 3> start;
     };
     std::vector<std::unique_ptr<Chunk>> chunks;
+    const Doubles counts = valid.values();
     state.assign(initial.values());
     for (std::int64_t begin = 0; begin < tokens; begin += size) {
       const std::int64_t count = std::min(size, tokens - begin);
-      chunks.emplace_back(new Chunk{begin, count, Array<std::int64_t, 1>({lanes}),
+      chunks.emplace_back(new Chunk{begin, count, Guarded<std::int64_t, 1>({lanes}),
                                     Guarded<float, 3>({lanes, taps - 1, channels})});
       Chunk& chunk = *chunks.back();
       chunk.start.assign(state.values());
-      for (std::int64_t lane = 0; lane < lanes; ++lane) {
-        chunk.valid.view().data[lane] = std::clamp<std::int64_t>(*valid.view().at(lane) - begin, 0, count);
-      }
-      causal_conv_forward<T>(input(begin, count, state, chunk.valid.view()), tokens_of<T>(out, begin, count),
-                             state, context);
+      chunk.valid.fill([&, lane = 0]() mutable {
+        return static_cast<double>(
+            std::clamp<std::int64_t>(static_cast<std::int64_t>(counts[lane++]) - begin, 0, count));
+      });
+      causal_conv_forward<T>(input(begin, count, state, chunk.valid), tokens_of<T>(out, begin, count), state,
+                             context);
     }
     for (; !chunks.empty(); chunks.pop_back()) {
       Chunk& chunk = *chunks.back();
-      causal_conv_backward<T>(input(chunk.begin, chunk.count, chunk.start, chunk.valid.view()),
+      causal_conv_backward<T>(input(chunk.begin, chunk.count, chunk.start, chunk.valid),
                               gradient(chunk.begin, chunk.count), context);
     }
   }
@@ -179,7 +181,7 @@ void expect_reference(const Case& c) {
   expect_gradients(conv.gradients(), expected_gradients, backward_tolerance<T>(), tolerance::kBackward);
 }
 
-TEST(CausalConv, AgreesWithTheReference) {
+LONGSTRAND_DEVICE_TEST(CausalConv, AgreesWithTheReference) {
   on_each_target([] {
     for (const Case& c : kCases) {
       SCOPED_TRACE(c.reason);
@@ -209,7 +211,7 @@ Doubles differences(reference::ConvOperands& op, Doubles& x, const Doubles& d_ou
   return slope;
 }
 
-TEST(CausalConv, GradientsAreThoseOfTheReferenceByDifferences) {
+LONGSTRAND_DEVICE_TEST(CausalConv, GradientsAreThoseOfTheReferenceByDifferences) {
   for (const std::int64_t tokens : {2, 6}) {  // fewer tokens than the state holds, and more
     SCOPED_TRACE(tokens);
     Conv<float> conv({2, tokens, 3, 4, {tokens, tokens}, 0, ""});
@@ -226,7 +228,7 @@ TEST(CausalConv, GradientsAreThoseOfTheReferenceByDifferences) {
   }
 }
 
-TEST(CausalConv, AnySplitIntoChunksIsOnePass) {
+LONGSTRAND_DEVICE_TEST(CausalConv, AnySplitIntoChunksIsOnePass) {
   const Case c{2, 1100, 20, 4, {1100, 777}, 0, ""};
   on_each_target([&] {
     Conv<float> whole(c);
@@ -244,7 +246,7 @@ TEST(CausalConv, AnySplitIntoChunksIsOnePass) {
   });
 }
 
-TEST(CausalConv, ExchangedLanesExchangeTheResults) {
+LONGSTRAND_DEVICE_TEST(CausalConv, ExchangedLanesExchangeTheResults) {
   Conv<float> one({2, 50, 24, 4, {50, 2}, 0, ""}), other({2, 50, 24, 4, {2, 50}, 0, ""});
   const auto exchange = [](auto& to, const auto& from) {
     Doubles values = from.values();
@@ -264,7 +266,7 @@ TEST(CausalConv, ExchangedLanesExchangeTheResults) {
   expect_near("d_state", back.d_state.values(), one.d_state.values(), tolerance::kExact);
 }
 
-TEST(CausalConv, RefusesOperandsThatDoNotFit) {
+LONGSTRAND_DEVICE_TEST(CausalConv, RefusesOperandsThatDoNotFit) {
   Conv<float> conv({1, 8, 16, 4, {8}, 0, ""});
   auto input = conv.input(0, 8, conv.initial, conv.valid);
   input.weight = input.weight.columns(0, 3);

@@ -64,7 +64,7 @@ struct Operands {
   Guarded<float, 1> weight;
   Guarded<float, 1> loss;
   bool weighted;
-  Context context;
+  Context context{device_under_test()};
 };
 
 template <class T>
@@ -78,7 +78,7 @@ void check_backward(const Case& c) {
   expect_near("loss", op.loss.values(), reference::cross_entropy(op.as_reference(c)), tolerance::kForward);
 }
 
-TEST(CrossEntropy, AgreesWithTheReference) {
+LONGSTRAND_DEVICE_TEST(CrossEntropy, AgreesWithTheReference) {
   on_each_target([] {
     for (const Case& each : kCases) {
       SCOPED_TRACE(each.reason);
@@ -101,7 +101,7 @@ TEST(CrossEntropy, ReferenceBackwardIsTheSlopeOfItsForward) {
 }
 
 /// A uniform guess costs log V, whatever the level of the logits.
-TEST(CrossEntropy, DependsOnDifferencesOfLogitsOnly) {
+LONGSTRAND_DEVICE_TEST(CrossEntropy, DependsOnDifferencesOfLogitsOnly) {
   on_each_target([] {
     for (const double level : {-1e30, -100.0, 0.0, 100.0, 1e30}) {
       Operands op({3, 12, 0, 1, false, ""});
@@ -113,7 +113,7 @@ TEST(CrossEntropy, DependsOnDifferencesOfLogitsOnly) {
   });
 }
 
-TEST(CrossEntropy, LetsNaNThrough) {
+LONGSTRAND_DEVICE_TEST(CrossEntropy, LetsNaNThrough) {
   on_each_target([] {
     for (const double broken : {std::numeric_limits<double>::quiet_NaN(), 1e39}) {  // 1e39: infinity in float
       Operands op({1, 12, 0, 1, false, ""});
@@ -126,7 +126,7 @@ TEST(CrossEntropy, LetsNaNThrough) {
   });
 }
 
-TEST(CrossEntropy, MasksClassesByMinusInfinity) {
+LONGSTRAND_DEVICE_TEST(CrossEntropy, MasksClassesByMinusInfinity) {
   on_each_target([] {
     Operands op({2, 16, 0, 1, false, ""});
     std::int64_t v = 0;
@@ -167,7 +167,7 @@ void check_totals(const Case& c) {
   EXPECT_EQ(actual[2], expected[2]);
 }
 
-TEST(CrossEntropy, TotalsAreSumsOverTheTargets) {
+LONGSTRAND_DEVICE_TEST(CrossEntropy, TotalsAreSumsOverTheTargets) {
   for (const Case& each : kCases) {
     SCOPED_TRACE(each.reason);
     check_totals(each);
@@ -175,7 +175,7 @@ TEST(CrossEntropy, TotalsAreSumsOverTheTargets) {
   check_totals({5000, 16, 1, 1, false, "more rows than one block has"});
 }
 
-TEST(CrossEntropy, TheFirstOfEqualLogitsIsThePrediction) {
+LONGSTRAND_DEVICE_TEST(CrossEntropy, TheFirstOfEqualLogitsIsThePrediction) {
   Operands op({2, 16, 0, 1, false, ""});
   op.logits.fill([v = 0]() mutable { return ++v % 4 == 0 ? 2.0 : 1.0; });  // columns 3, 7, 11 and 15
   op.target.assign({3, 7});

@@ -33,10 +33,10 @@ struct Operands {
   Guarded<std::uint8_t, 2> tokens;
   Guarded<float, 2> weight;  // or its gradient
   Guarded<float, 3> rows;    // out, or its gradient
-  Context context;
+  Context context{device_under_test()};
 };
 
-TEST(Embedding, CopiesTheRowOfEachToken) {
+LONGSTRAND_DEVICE_TEST(Embedding, CopiesTheRowOfEachToken) {
   for (const Case& each : kCases) {
     SCOPED_TRACE(each.reason);
     Operands op(each);
@@ -52,7 +52,7 @@ TEST(Embedding, CopiesTheRowOfEachToken) {
   }
 }
 
-TEST(Embedding, AddsEachRowsGradientToItsToken) {
+LONGSTRAND_DEVICE_TEST(Embedding, AddsEachRowsGradientToItsToken) {
   on_each_target([] {
     for (const Case& each : kCases) {
       SCOPED_TRACE(each.reason);

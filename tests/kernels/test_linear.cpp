@@ -48,7 +48,7 @@ struct Operands {
     packed.pack(weight, true, context);
   }
 
-  Context context;
+  Context context{device_under_test()};
   Guarded<T, 2> x;
   Guarded<float, 2> weight;
   Guarded<T, 2> d_y;
@@ -102,7 +102,7 @@ void check_all(const LinearShape& shape, std::int64_t gap) {
   check_backward_weight<T>(shape, gap);
 }
 
-TEST(Linear, AgreesWithTheReference) {
+LONGSTRAND_DEVICE_TEST(Linear, AgreesWithTheReference) {
   for (const Case& each : kCases) {
     SCOPED_TRACE(each.reason);
     check_all<float>(each.shape, each.gap);
@@ -111,7 +111,7 @@ TEST(Linear, AgreesWithTheReference) {
   }
 }
 
-TEST(Linear, TakesAnyNumberOfRows) {
+LONGSTRAND_DEVICE_TEST(Linear, TakesAnyNumberOfRows) {
   for (std::int64_t rows = 1; rows <= 130; ++rows) {
     SCOPED_TRACE(rows);
     check_all<float>({rows, 19, 11}, 5);
@@ -119,7 +119,7 @@ TEST(Linear, TakesAnyNumberOfRows) {
   }
 }
 
-TEST(Linear, NoRowsDoNothing) {
+LONGSTRAND_DEVICE_TEST(Linear, NoRowsDoNothing) {
   Operands<float> op({0, 4, 3});
   Guarded<float, 2> d_weight({3, 4});
   d_weight.fill([] { return 1.0; });
@@ -142,7 +142,7 @@ TEST(Linear, ReferenceBackwardIsTheSlopeOfItsForward) {
               tolerance::kDifferences);
 }
 
-TEST(Linear, PackingAgainReplacesTheWeight) {
+LONGSTRAND_DEVICE_TEST(Linear, PackingAgainReplacesTheWeight) {
   const LinearShape shape{3, 4, 2};
   Operands<float> op(shape);
   op.weight.fill([] { return 2.0; });
@@ -162,7 +162,7 @@ TEST(Linear, PackingAgainReplacesTheWeight) {
               tolerance::kForward);
 }
 
-TEST(Linear, RefusesOperandsThatDoNotFit) {
+LONGSTRAND_DEVICE_TEST(Linear, RefusesOperandsThatDoNotFit) {
   Operands<float> op({3, 4, 2});
   Guarded<float, 2> narrow({3, 1});
   EXPECT_THROW((linear_forward<float, float>(op.x, op.packed, narrow, op.context)), std::logic_error);
@@ -207,7 +207,7 @@ void check_threads() {
     std::vector<std::jthread> threads;
     for (int i = 0; i < kThreads; ++i) {
       threads.emplace_back([&, i] {
-        Context context;
+        Context context{device_under_test()};
         for (int repeat = 0; repeat < 20; ++repeat) results[i] = all_results(op, shape, context);
       });
     }
@@ -215,12 +215,12 @@ void check_threads() {
   for (const Doubles& result : results) EXPECT_EQ(result, alone);
 }
 
-TEST(Linear, GivesTheSameBitsOnEveryThread) {
+LONGSTRAND_DEVICE_TEST(Linear, GivesTheSameBitsOnEveryThread) {
   check_threads<float>();
   check_threads<bfloat16>();
 }
 
-TEST(Linear, TakesNoMoreScratchTheSecondTime) {
+LONGSTRAND_DEVICE_TEST(Linear, TakesNoMoreScratchTheSecondTime) {
   const LinearShape shape{150, 64, 96};
   Operands<bfloat16> op(shape);
   all_results(op, shape, op.context);

@@ -27,7 +27,7 @@ const std::vector<Case> kCases = {
 };
 
 void check(const Case& c, TokenRange predicted) {
-  Context context;
+  Context context{device_under_test()};
   Random random(static_cast<std::uint64_t>(c.tokens));
   Guarded<std::uint8_t, 2> tokens({c.lanes, c.tokens}, c.gap);
   Guarded<std::int32_t, 1> next({c.lanes});
@@ -52,7 +52,7 @@ void check(const Case& c, TokenRange predicted) {
   expect_near("target", target.values(), expected, tolerance::kExact);
 }
 
-TEST(NextToken, IsTheTargetOfEachToken) {
+LONGSTRAND_DEVICE_TEST(NextToken, IsTheTargetOfEachToken) {
   for (const Case& each : kCases) {
     SCOPED_TRACE(each.reason);
     check(each, kBases);
@@ -60,8 +60,8 @@ TEST(NextToken, IsTheTargetOfEachToken) {
   }
 }
 
-TEST(NextToken, RefusesOperandsThatDoNotFit) {
-  Context context;
+LONGSTRAND_DEVICE_TEST(NextToken, RefusesOperandsThatDoNotFit) {
+  Context context{device_under_test()};
   Guarded<std::uint8_t, 2> tokens({2, 3});
   Guarded<std::int32_t, 1> next({2}), target({5});
   Guarded<std::int64_t, 1> valid({2});

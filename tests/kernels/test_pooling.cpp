@@ -54,7 +54,7 @@ Doubles pooled_by_definition(const std::vector<const Chunk<T>*>& chunks, Pooling
 
 template <class T>
 void check_forward(Pooling mode) {
-  Context context;
+  Context context{device_under_test()};
   Chunk<T> first({kTokens, 4, 1}, 1);
   Chunk<T> second({3, 0, kTokens}, 2);
   Guarded<double, 2> pooled({kLanes, kChannels}, 1);
@@ -65,7 +65,7 @@ void check_forward(Pooling mode) {
   expect_near("pooled", pooled.values(), pooled_by_definition<T>({&first, &second}, mode), tolerance::kExact);
 }
 
-TEST(Pooling, TakesTheValidRowsOfAllChunks) {
+LONGSTRAND_DEVICE_TEST(Pooling, TakesTheValidRowsOfAllChunks) {
   for (const Pooling mode : kModes) {
     SCOPED_TRACE(static_cast<int>(mode));
     check_forward<float>(mode);
@@ -74,8 +74,8 @@ TEST(Pooling, TakesTheValidRowsOfAllChunks) {
 }
 
 /// A hundred million rows of ones: where a float would have stood still at 2^24.
-TEST(Pooling, SumsInDoubleDoNotStandStill) {
-  Context context;
+LONGSTRAND_DEVICE_TEST(Pooling, SumsInDoubleDoNotStandStill) {
+  Context context{device_under_test()};
   constexpr std::int64_t kRows = 1000;
   Guarded<float, 3> hidden({1, kRows, 1});
   Guarded<std::int64_t, 1> valid({1});
@@ -90,7 +90,7 @@ TEST(Pooling, SumsInDoubleDoNotStandStill) {
 /// pooled . d_pooled is linear in hidden for mean and last: its gradient is what each row is counted with.
 template <class T>
 void check_backward(Pooling mode) {
-  Context context;
+  Context context{device_under_test()};
   Guarded<float, 2> d_pooled({kLanes, kChannels}, 3);
   Guarded<std::int64_t, 1> valid({kLanes});
   Guarded<std::uint8_t, 1> is_last({kLanes});
@@ -114,15 +114,15 @@ void check_backward(Pooling mode) {
   expect_near("d_hidden", d_hidden.values(), expected, tolerance::kExact);
 }
 
-TEST(Pooling, GivesTheGradientToTheRowsThatCounted) {
+LONGSTRAND_DEVICE_TEST(Pooling, GivesTheGradientToTheRowsThatCounted) {
   for (const Pooling mode : {Pooling::mean, Pooling::last}) {
     check_backward<float>(mode);
     check_backward<bfloat16>(mode);
   }
 }
 
-TEST(Pooling, HasNoBackwardOfTheMaximum) {
-  Context context;
+LONGSTRAND_DEVICE_TEST(Pooling, HasNoBackwardOfTheMaximum) {
+  Context context{device_under_test()};
   Chunk<float> chunk({1, 1, 1}, 4);
   Guarded<float, 2> d_pooled({kLanes, kChannels});
   Guarded<std::uint8_t, 1> is_last({kLanes});

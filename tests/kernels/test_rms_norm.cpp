@@ -51,7 +51,7 @@ struct Operands {
   Random random;
   Guarded<float, 2> residual;
   Guarded<float, 1> weight;
-  Context context;
+  Context context{device_under_test()};
 };
 
 void add(const Doubles& from, Doubles& to) {
@@ -93,7 +93,7 @@ void check_backward(const Case& c) {
   expect_near("d_weight", d_weight.values(), expected.weight, tolerance::kBackward);
 }
 
-TEST(RmsNorm, AgreesWithTheReference) {
+LONGSTRAND_DEVICE_TEST(RmsNorm, AgreesWithTheReference) {
   on_each_target([] {
     for (const Case& each : kCases) {
       SCOPED_TRACE(each.reason);
@@ -106,7 +106,7 @@ TEST(RmsNorm, AgreesWithTheReference) {
   });
 }
 
-TEST(RmsNorm, IsGoodToOneMillionthOfEachElement) {
+LONGSTRAND_DEVICE_TEST(RmsNorm, IsGoodToOneMillionthOfEachElement) {
   const Case c{16, 768, 0, 1, ""};
   on_each_target([&] {
     Operands op(c);
@@ -132,7 +132,7 @@ TEST(RmsNorm, ReferenceBackwardIsTheSlopeOfItsForward) {
   expect_near("d_weight", grad.weight, central_difference(operands.weight, loss), tolerance::kDifferences);
 }
 
-TEST(RmsNorm, RefusesOperandsThatDoNotFit) {
+LONGSTRAND_DEVICE_TEST(RmsNorm, RefusesOperandsThatDoNotFit) {
   Operands op({3, 5, 0, 1, ""});
   Guarded<float, 2> fits({3, 5});
   Guarded<float, 2> narrow({3, 4});

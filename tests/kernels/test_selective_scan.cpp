@@ -64,7 +64,7 @@ void expect_reference(const ScanCase& c) {
   expect_gradients(scan.gradients(), expected_gradients, backward_tolerance<T>(), tolerance::kBackward);
 }
 
-TEST(SelectiveScan, AgreesWithTheReference) {
+LONGSTRAND_DEVICE_TEST(SelectiveScan, AgreesWithTheReference) {
   on_each_target([] {
     for (const ScanCase& c : kCases) {
       SCOPED_TRACE(c.reason);
@@ -94,7 +94,7 @@ Doubles differences(reference::ScanOperands& op, Doubles& x, const Doubles& d_ou
   return slope;
 }
 
-TEST(SelectiveScan, GradientsAreThoseOfTheReferenceByDifferences) {
+LONGSTRAND_DEVICE_TEST(SelectiveScan, GradientsAreThoseOfTheReferenceByDifferences) {
   Scan<float> scan({2, 6, 3, 2, {6, 4}, 0, ""});
   for (Guarded<float, 3>* x : {&scan.u, &scan.delta, &scan.z, &scan.b, &scan.c, &scan.d_out}) {
     Doubles values = x->values();
@@ -117,7 +117,7 @@ TEST(SelectiveScan, GradientsAreThoseOfTheReferenceByDifferences) {
   expect_gradients(scan.gradients(), expected, tolerance::kBackward, tolerance::kBackward);
 }
 
-TEST(SelectiveScan, AnySplitIntoChunksIsOnePass) {
+LONGSTRAND_DEVICE_TEST(SelectiveScan, AnySplitIntoChunksIsOnePass) {
   const ScanCase c{2, 1100, 20, 16, {1100, 777}, 0, ""};
   on_each_target([&] {
     Scan<float> whole(c);
@@ -135,7 +135,7 @@ TEST(SelectiveScan, AnySplitIntoChunksIsOnePass) {
   });
 }
 
-TEST(SelectiveScan, ExchangedLanesExchangeTheResults) {
+LONGSTRAND_DEVICE_TEST(SelectiveScan, ExchangedLanesExchangeTheResults) {
   const ScanCase straight{2, 50, 24, 16, {50, 41}, 0, ""};
   const ScanCase exchanged{2, 50, 24, 16, {41, 50}, 0, ""};
   const auto exchange = [](auto& to, const auto& from) {
@@ -160,7 +160,7 @@ TEST(SelectiveScan, ExchangedLanesExchangeTheResults) {
   expect_near("d_a_log", other.d_a_log.values(), one.d_a_log.values(), tolerance::kBackward);
 }
 
-TEST(SelectiveScan, ZeroStepsLeaveTheState) {
+LONGSTRAND_DEVICE_TEST(SelectiveScan, ZeroStepsLeaveTheState) {
   on_each_target([] {
     Scan<float> scan({1, 70, 20, 16, {}, 0, ""});
     scan.delta.fill([] { return -1e4; });
@@ -173,7 +173,7 @@ TEST(SelectiveScan, ZeroStepsLeaveTheState) {
   });
 }
 
-TEST(SelectiveScan, PaddingIsAsIfItWereNotThere) {
+LONGSTRAND_DEVICE_TEST(SelectiveScan, PaddingIsAsIfItWereNotThere) {
   const ScanCase padded{1, 90, 20, 16, {45}, 0, ""};
   const ScanCase exact{1, 45, 20, 16, {}, 0, ""};
   Scan<float> longer(padded), shorter(exact);
@@ -198,7 +198,7 @@ TEST(SelectiveScan, PaddingIsAsIfItWereNotThere) {
   expect_near("d_a_log", longer.d_a_log.values(), shorter.d_a_log.values(), tolerance::kExact);
 }
 
-TEST(SelectiveScan, ExtremeOperandsGiveNoNaN) {
+LONGSTRAND_DEVICE_TEST(SelectiveScan, ExtremeOperandsGiveNoNaN) {
   on_each_target([] {
     Scan<float> scan({1, 40, 20, 16, {}, 0, ""});
     Random random(2);
@@ -220,7 +220,7 @@ TEST(SelectiveScan, ExtremeOperandsGiveNoNaN) {
   });
 }
 
-TEST(SelectiveScan, RefusesOperandsThatDoNotFit) {
+LONGSTRAND_DEVICE_TEST(SelectiveScan, RefusesOperandsThatDoNotFit) {
   Scan<float> scan({2, 8, 16, 4, {}, 0, ""});
   const SelectiveScanOutput<float> output{.out = scan.out, .state = scan.state};
   auto input = scan.whole_input();

@@ -6,11 +6,18 @@
 #include <gtest/gtest.h>
 #include <hwy/targets.h>
 
+#include "tests/support/device_under_test.hpp"
+
 namespace longstrand {
 
-/// Calls body() once for each instruction set, the machine's best last; restores the choice afterwards.
+/// Calls body() once for each instruction set, the machine's best last; restores the choice afterwards. On a
+/// GPU just once.
 template <class Body>
 void on_each_target(const Body& body) {
+  if (device_under_test().kind != DeviceKind::cpu) {
+    body();
+    return;
+  }
   struct Restore {
     ~Restore() {
       hwy::SetSupportedTargetsForTest(0);

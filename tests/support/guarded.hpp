@@ -6,11 +6,16 @@
 
 #include <array>
 #include <cstring>
+#include <exception>
 #include <limits>
+#include <string>
 #include <type_traits>
 #include <vector>
 
+#include "kernels/memory.hpp"
+#include "kernels/transfer.hpp"
 #include "kernels/view.hpp"
+#include "tests/support/device_under_test.hpp"
 
 namespace longstrand {
 
@@ -31,6 +36,9 @@ T from_double(double value) {
     return static_cast<T>(value);
 }
 
+/// Lies on the device under test. On a GPU a copy in host memory is what the test fills and reads: it goes to
+/// the device when view() is asked for, and comes back, canaries included, when the test looks. A view taken
+/// before the test wrote is out of date.
 template <class T, int Rank>
 class Guarded {
  public:
@@ -43,20 +51,42 @@ class Guarded {
       stride_[i] = step;
       step = step * shape[i] + gap;
     }
-    storage_.assign(static_cast<std::size_t>(kGuard + step + kGuard), canary());
+    storage_.assign(static_cast<std::size_t>(guard() + step + guard()), canary());
     for_each([](T& element) { element = initial(); });
   }
   Guarded(const Guarded&) = delete;
   Guarded& operator=(const Guarded&) = delete;
-  ~Guarded() { expect_canaries(); }
+  ~Guarded() {
+    try {
+      expect_canaries();
+    } catch (const std::exception& error) {
+      ADD_FAILURE() << error.what();
+    }
+  }
 
-  View<T, Rank> view() { return {storage_.data() + kGuard, shape_, stride_, Device{}}; }
+  /// On the device under test.
+  View<T, Rank> view() {
+    if (!on_gpu()) return host_view();
+    if (!device_is_newer_) {
+      if (on_device_.view().empty()) on_device_ = Array<T, 1>(extent(), placement_.device);
+      transfer(host_storage(), on_device_.view());
+      device_is_newer_ = true;
+    }
+    return {on_device_.view().data + guard(), shape_, stride_, placement_.device};
+  }
   operator View<T, Rank>() { return view(); }
   operator View<const T, Rank>() { return view(); }
 
+  /// The same elements in host memory, to be written to.
+  View<T, Rank> host() {
+    fetch();
+    device_is_newer_ = false;
+    return host_view();
+  }
   /// value() for every element, in the order of the view.
   template <class Value>
   void fill(Value value) {
+    host();
     for_each([&](T& element) { element = from_double<T>(value()); });
   }
   void assign(const std::vector<double>& values) {
@@ -65,23 +95,22 @@ class Guarded {
   }
   /// The elements in the order of the view, without gaps.
   std::vector<double> values() const {
+    fetch();
     std::vector<double> copy;
-    const_cast<Guarded*>(this)->for_each([&](T& element) { copy.push_back(to_double(element)); });
+    for_each([&](T& element) { copy.push_back(to_double(element)); });
     return copy;
   }
 
   void expect_canaries() const {
+    fetch();
     std::vector<T> rest = storage_;
     std::vector<T> clean(storage_.size(), canary());
-    const_cast<Guarded*>(this)->for_each(
-        [&](T& element) { rest[static_cast<std::size_t>(&element - storage_.data())] = canary(); });
+    for_each([&](T& element) { rest[static_cast<std::size_t>(&element - storage_.data())] = canary(); });
     EXPECT_EQ(std::memcmp(rest.data(), clean.data(), rest.size() * sizeof(T)), 0)
         << "written outside of a view of shape [" << shape_text() << "]";
   }
 
  private:
-  static constexpr std::int64_t kGuard = 37;  // odd: no view is aligned to a vector
-
   static T canary() {
     T value;
     std::memset(static_cast<void*>(&value), 0x5a, sizeof value);
@@ -93,12 +122,29 @@ class Guarded {
     else
       return from_double<T>(std::numeric_limits<double>::quiet_NaN());
   }
+
+  std::int64_t guard() const { return placement_.guard; }
+  bool on_gpu() const { return placement_.device.kind != DeviceKind::cpu; }
+  std::array<std::int64_t, 1> extent() const { return {static_cast<std::int64_t>(storage_.size())}; }
+  View<T, 1> host_storage() const { return {storage_.data(), extent()}; }
+  View<T, Rank> host_view() const { return {storage_.data() + guard(), shape_, stride_, Device{}}; }
+
+  void fetch() const {
+    if (device_is_newer_) transfer(on_device_.view(), host_storage());
+  }
+  /// Waits for the operations of all contexts first: they may still use what is copied over.
+  void transfer(View<T, 1> from, View<T, 1> to) const {
+    synchronize(placement_.device);
+    copy(from, to, detail::context_for_transfers());
+  }
+
   template <class Visit>
-  void for_each(Visit visit) {
+  void for_each(Visit visit) const {
     Extents index{};
-    if (view().size() == 0) return;
+    const View<T, Rank> all = host_view();
+    if (all.size() == 0) return;
     while (true) {
-      T* element = storage_.data() + kGuard;
+      T* element = all.data;
       for (int i = 0; i < Rank; ++i) element += index[i] * stride_[i];
       visit(*element);
       int dimension = Rank - 1;
@@ -112,9 +158,12 @@ class Guarded {
     return text;
   }
 
+  Placement placement_ = placement_under_test();
   Extents shape_;
   Extents stride_{};
-  std::vector<T> storage_;
+  mutable std::vector<T> storage_;
+  Array<T, 1> on_device_;         // as storage_
+  bool device_is_newer_ = false;  // or as new: since view()
 };
 
 }  // namespace longstrand

@@ -1,0 +1,75 @@
+// One test body, two tests: on the CPU and on a GPU.
+#pragma once
+
+#include <gtest/gtest.h>
+
+#include <cstdint>
+#include <cstdlib>
+
+#include "kernels/context.hpp"
+#include "kernels/device.hpp"
+
+namespace longstrand {
+
+/// Where the operands of a test's body lie and its operations run.
+struct Placement {
+  Device device{};
+  /// Elements before the first of an operand. Odd: no view is aligned to a vector.
+  std::int64_t guard = 37;
+};
+
+namespace detail {
+inline Placement placement;
+}
+
+inline const Placement& placement_under_test() { return detail::placement; }
+inline Device device_under_test() { return detail::placement.device; }
+
+namespace detail {
+
+class ScopedPlacement {
+ public:
+  explicit ScopedPlacement(const Placement& here) { placement = here; }
+  ~ScopedPlacement() { placement = {}; }
+  ScopedPlacement(const ScopedPlacement&) = delete;
+  ScopedPlacement& operator=(const ScopedPlacement&) = delete;
+};
+
+inline bool cuda_is_required() {
+  const char* value = std::getenv("LONGSTRAND_REQUIRE_CUDA");
+  return value != nullptr && *value != '\0' && *value != '0';
+}
+
+/// Of the one GPU that is tested on; as long as the process lives.
+inline Context& context_for_transfers() {
+  static Context& context = *new Context(device_under_test());
+  return context;
+}
+
+/// The body twice: vector accesses want aligned operands, and the others must be right too.
+inline void run_on_cuda(void (*body)()) {
+  static const CudaProbe gpu = probe_cuda();
+  if (gpu.state == CudaState::faulty) FAIL() << gpu.description;
+  if (gpu.state == CudaState::absent) {
+    if (cuda_is_required()) FAIL() << gpu.description << ", and LONGSTRAND_REQUIRE_CUDA is set";
+    GTEST_SKIP() << gpu.description;
+  }
+  for (const std::int64_t guard : {37, 128}) {
+    SCOPED_TRACE(guard == 37 ? "on CUDA, operands not aligned" : "on CUDA, operands aligned");
+    const ScopedPlacement here({{DeviceKind::cuda, 0}, guard});
+    body();
+    if (testing::Test::HasFatalFailure() || testing::Test::IsSkipped()) return;
+  }
+}
+
+}  // namespace detail
+
+/// Tests SUITE.NAME, on the CPU, and SUITECuda.NAME of the body that follows. Without a GPU the second is
+/// skipped, or fails where LONGSTRAND_REQUIRE_CUDA is 1; on a GPU that is there but at fault it fails always.
+#define LONGSTRAND_DEVICE_TEST(suite, name)                                             \
+  static void suite##_##name##_body();                                                  \
+  TEST(suite, name) { suite##_##name##_body(); }                                        \
+  TEST(suite##Cuda, name) { ::longstrand::detail::run_on_cuda(suite##_##name##_body); } \
+  static void suite##_##name##_body()
+
+}  // namespace longstrand
