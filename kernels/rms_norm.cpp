@@ -3,17 +3,23 @@
 #include "kernels/check.hpp"
 #include "kernels/partial_sum.hpp"
 #include "kernels/rms_norm_cpu.hpp"
+#include "kernels/rms_norm_cuda.hpp"
 
 namespace longstrand {
 
 template <class T>
 void rms_norm_forward(View<float, 2> residual, View<const T, 2> hidden, View<const float, 1> weight,
-                      float epsilon, View<T, 2> out, Context&) {
+                      float epsilon, View<T, 2> out, Context& context) {
   const auto [rows, channels] = residual.shape;
   require_shape("rms_norm_forward: residual", residual, {rows, channels});
   require_shape("rms_norm_forward: hidden", hidden, {rows, channels}, true);
   require_shape("rms_norm_forward: weight", weight, {channels});
   require_shape("rms_norm_forward: out", out, {rows, channels});
+  if constexpr (kCudaBuilt) {
+    if (context.device.kind == DeviceKind::cuda) {
+      return cuda::rms_norm_forward(residual, hidden, weight, epsilon, out, context);
+    }
+  }
   cpu::rms_norm_forward(residual, hidden, weight, epsilon, out);
 }
 
@@ -27,6 +33,11 @@ void rms_norm_backward(View<const float, 2> residual, View<const float, 1> weigh
   require_shape("rms_norm_backward: d_residual", gradient.d_residual, {rows, channels});
   require_shape("rms_norm_backward: d_hidden", gradient.d_hidden, {rows, channels});
   require_shape("rms_norm_backward: d_weight", gradient.d_weight, {channels});
+  if constexpr (kCudaBuilt) {
+    if (context.device.kind == DeviceKind::cuda) {
+      return cuda::rms_norm_backward(residual, weight, epsilon, gradient, context);
+    }
+  }
   const PartialSum<1> d_weight(gradient.d_weight, context);
   RmsNormGradient<T> of_call = gradient;
   of_call.d_weight = d_weight.view();

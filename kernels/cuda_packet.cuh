@@ -1,0 +1,44 @@
+// V neighbouring elements in one access.
+#pragma once
+
+#include <cstdint>
+#include <initializer_list>
+
+#include "kernels/cuda_session.cuh"
+
+namespace longstrand::cuda {
+
+/// The elements of a packet where rows permit it: 16 bytes of float, 8 of bfloat16.
+inline constexpr int kPacket = 4;
+
+/// Whether every row of `view` starts at a whole packet, for packets of kPacket elements.
+template <class T, int Rank>
+bool rows_hold_packets(const View<T, Rank>& view) {
+  bool whole = reinterpret_cast<std::uintptr_t>(view.data) % (sizeof(T) * kPacket) == 0;
+  for (int i = 0; i + 1 < Rank; ++i) whole = whole && view.stride[i] % kPacket == 0;
+  return whole;
+}
+
+// -- device side; `from` and `to` are aligned to the packet
+
+template <class T, int V>
+struct alignas(sizeof(T) * V) Packet {
+  T element[V];
+};
+
+template <int V, class T>
+__device__ inline void load(const T* from, float (&to)[V]) {
+  const Packet<T, V> packet = *reinterpret_cast<const Packet<T, V>*>(from);
+#pragma unroll
+  for (int i = 0; i < V; ++i) to[i] = to_float(packet.element[i]);
+}
+
+template <int V, class T>
+__device__ inline void store(const float (&from)[V], T* to) {
+  Packet<T, V> packet;
+#pragma unroll
+  for (int i = 0; i < V; ++i) packet.element[i] = from_float<T>(from[i]);
+  *reinterpret_cast<Packet<T, V>*>(to) = packet;
+}
+
+}  // namespace longstrand::cuda
