@@ -1,6 +1,7 @@
 #include "kernels/causal_conv.hpp"
 
 #include "kernels/causal_conv_cpu.hpp"
+#include "kernels/causal_conv_cuda.hpp"
 #include "kernels/check.hpp"
 
 namespace longstrand {
@@ -24,16 +25,21 @@ void check_input(const CausalConvInput<T>& input) {
 }  // namespace
 
 template <class T>
-void causal_conv_forward(const CausalConvInput<T>& input, View<T, 3> out, View<float, 3> state, Context&) {
+void causal_conv_forward(const CausalConvInput<T>& input, View<T, 3> out, View<float, 3> state,
+                         Context& context) {
   const auto [lanes, tokens, channels] = input.x.shape;
   check_input(input);
   require_shape("causal conv: out", out, {lanes, tokens, channels});
   require_shape("causal conv: final state", state, {lanes, input.weight.shape[1] - 1, channels});
+  if constexpr (kCudaBuilt) {
+    if (context.device.kind == DeviceKind::cuda) return cuda::causal_conv_forward(input, out, state, context);
+  }
   cpu::causal_conv_forward(input, out, state);
 }
 
 template <class T>
-void causal_conv_backward(const CausalConvInput<T>& input, const CausalConvGradient<T>& gradient, Context&) {
+void causal_conv_backward(const CausalConvInput<T>& input, const CausalConvGradient<T>& gradient,
+                          Context& context) {
   const auto [lanes, tokens, channels] = input.x.shape;
   const std::int64_t taps = input.weight.shape[1];
   check_input(input);
@@ -42,6 +48,9 @@ void causal_conv_backward(const CausalConvInput<T>& input, const CausalConvGradi
   require_shape("causal conv: d_weight", gradient.d_weight, {channels, taps});
   require_shape("causal conv: d_bias", gradient.d_bias, {channels});
   require_shape("causal conv: d_state", gradient.d_state, {lanes, taps - 1, channels});
+  if constexpr (kCudaBuilt) {
+    if (context.device.kind == DeviceKind::cuda) return cuda::causal_conv_backward(input, gradient, context);
+  }
   cpu::causal_conv_backward(input, gradient);
 }
 

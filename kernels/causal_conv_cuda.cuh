@@ -1,0 +1,177 @@
+// What both directions of the causal convolution share. The length of a lane is cut into runs of tokens. A
+// thread owns a packet of V neighbouring channels in one run: it walks along the run with the last K - 1
+// inputs in registers, and reads those before the run itself.
+#pragma once
+
+#include <algorithm>
+
+#include "kernels/causal_conv.hpp"
+#include "kernels/cuda_packet.cuh"
+
+namespace longstrand::cuda::conv {
+
+inline constexpr int kThreads = 128;  // of a block
+
+/// A View<T, 3> for device code.
+template <class T>
+struct Rows {
+  T* data;
+  std::int64_t lane_stride;
+  std::int64_t token_stride;
+
+  explicit Rows(const View<T, 3>& view)
+      : data(view.data), lane_stride(view.stride[0]), token_stride(view.stride[1]) {}
+  __device__ T* at(std::int64_t lane, std::int64_t token, int channel) const {
+    return data + lane * lane_stride + token * token_stride + channel;
+  }
+};
+
+/// Who does what. Threads are numbered packet by packet, then run by run, then lane by lane.
+struct Plan {
+  std::int64_t lanes, tokens;
+  int packets;        // of a row
+  int run_tokens;     // all runs have as many, but for the last of a lane
+  std::int64_t runs;  // of a lane; at least one, which may be empty
+
+  Plan(std::int64_t lane_count, std::int64_t token_count, std::int64_t packet_count, std::int64_t run)
+      : lanes(lane_count),
+        tokens(token_count),
+        packets(static_cast<int>(packet_count)),
+        run_tokens(static_cast<int>(run)),
+        runs(std::max<std::int64_t>(ceil_div(token_count, run), 1)) {}
+
+  unsigned blocks() const { return static_cast<unsigned>(ceil_div(lanes * runs * packets, kThreads)); }
+  unsigned blocks_of_one_run() const { return static_cast<unsigned>(ceil_div(lanes * packets, kThreads)); }
+};
+
+/// The number of the calling thread in the grid.
+__device__ inline std::int64_t thread_number() { return std::int64_t{blockIdx.x} * kThreads + threadIdx.x; }
+
+/// A thread's share of a Plan. Tokens are counted from the run's first.
+struct Run {
+  std::int64_t lane;  // Plan::lanes and more: nothing to do
+  std::int64_t number;
+  std::int64_t begin;  // in the lane
+  int packet;
+  int count;  // tokens of the run
+  int valid;  // tokens of the lane that are no padding, from 0 to kMore more than the run has
+
+  template <int kMore>
+  __device__ static Run of_thread(const Plan& plan, const std::int64_t* valid) {
+    Run run;
+    const std::int64_t thread = thread_number();
+    run.packet = static_cast<int>(thread % plan.packets);
+    const std::int64_t of_all = thread / plan.packets;
+    run.number = of_all % plan.runs;
+    run.lane = of_all / plan.runs;
+    if (run.lane >= plan.lanes) return run;
+    run.begin = run.number * plan.run_tokens;
+    run.count = static_cast<int>(min(std::int64_t{plan.run_tokens}, plan.tokens - run.begin));
+    run.valid = static_cast<int>(
+        max(std::int64_t{0}, min(valid[run.lane] - run.begin, std::int64_t{run.count} + kMore)));
+    return run;
+  }
+};
+
+/// The operands of forward that backward reads again.
+template <class T>
+struct Inputs {
+  Rows<const T> x;
+  const float* weight;
+  std::int64_t weight_stride;
+  const float* bias;
+  Rows<const float> state;
+  const std::int64_t* valid;
+
+  explicit Inputs(const CausalConvInput<T>& input)
+      : x(input.x),
+        weight(input.weight.data),
+        weight_stride(input.weight.stride[0]),
+        bias(input.bias.data),
+        state(input.state),
+        valid(input.valid.data) {}
+};
+
+/// The kernel of V channels.
+template <int K, int V>
+struct Taps {
+  float weight[K][V];
+  float bias[V];
+
+  template <class T>
+  __device__ Taps(const Inputs<T>& in, int channel) {
+#pragma unroll
+    for (int i = 0; i < V; ++i) {
+      bias[i] = in.bias[channel + i];
+#pragma unroll
+      for (int k = 0; k < K; ++k) weight[k][i] = in.weight[(channel + i) * in.weight_stride + k];
+    }
+  }
+  /// bias + sum_k weight[k] x_{t - (K - 1) + k}, where `window` starts with the input at t - (K - 1).
+  __device__ float convolve(const float (*window)[V], int i) const {
+    float sum = bias[i];
+#pragma unroll
+    for (int k = 0; k < K; ++k) sum += weight[k][i] * window[k][i];
+    return sum;
+  }
+  /// sum_k weight[k] d_sum_{t + (K - 1) - k}, where `d_sums` starts with the gradient at t.
+  __device__ float correlate(const float (*d_sums)[V], int i) const {
+    float sum = 0.0F;
+#pragma unroll
+    for (int k = 0; k < K; ++k) sum += weight[k][i] * d_sums[K - 1 - k][i];
+    return sum;
+  }
+};
+
+/// The K - 1 inputs before `token`, oldest first; those before the chunk are in its initial state.
+template <int K, int V, class T>
+__device__ void load_history(const Inputs<T>& in, std::int64_t lane, std::int64_t token, int channel,
+                             float (*history)[V]) {
+#pragma unroll
+  for (int k = 0; k < K - 1; ++k) {
+    const std::int64_t t = token - (K - 1) + k;
+    float(&row)[V] = history[k];
+    if (t >= 0) {
+      load(in.x.at(lane, t, channel), row);
+    } else {
+      load(in.state.at(lane, t + K - 1, channel), row);
+    }
+  }
+}
+
+__device__ inline float sigmoid(float x) { return __fdividef(1.0F, 1.0F + __expf(-x)); }
+
+/// The derivative of x sigmoid(x).
+__device__ inline float silu_slope(float x) {
+  const float s = sigmoid(x);
+  return s * (1.0F + x * (1.0F - s));
+}
+
+/// Calls `launch` with the number of taps and the channels of a packet as constants.
+template <class Launch>
+void with_constants(std::int64_t taps, bool packets, const Launch& launch) {
+  const auto with_taps = [&]<int K>(std::integral_constant<int, K> k) {
+    if (taps != K) return;
+    if (packets) {
+      launch(k, std::integral_constant<int, kPacket>());
+    } else {
+      launch(k, std::integral_constant<int, 1>());
+    }
+  };
+  static_assert(kFewestConvTaps == 2 && kMostConvTaps == 8);
+  with_taps(std::integral_constant<int, 2>());
+  with_taps(std::integral_constant<int, 3>());
+  with_taps(std::integral_constant<int, 4>());
+  with_taps(std::integral_constant<int, 5>());
+  with_taps(std::integral_constant<int, 6>());
+  with_taps(std::integral_constant<int, 7>());
+  with_taps(std::integral_constant<int, 8>());
+}
+
+template <class T>
+bool rows_hold_packets(const CausalConvInput<T>& input) {
+  return input.x.shape[2] % kPacket == 0 && cuda::rows_hold_packets(input.x) &&
+         cuda::rows_hold_packets(input.state);
+}
+
+}  // namespace longstrand::cuda::conv
