@@ -11,7 +11,8 @@ inline constexpr std::int32_t kNoTarget = -1;
 
 struct CrossEntropyInput {
   View<const float, 2> logits;         // [M, V]
-  View<const std::int32_t, 1> target;  // [M]  class, or kNoTarget: no loss, no gradient
+  View<const std::int32_t, 1> target;  // [M]  class, or kNoTarget: no loss, no gradient. Anything else:
+                                       // std::logic_error on the CPU; NaN for loss and gradient on a GPU
   View<const float, 1> weight = {};    // [M]  optional; 1 where empty
 };
 

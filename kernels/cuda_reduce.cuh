@@ -8,8 +8,10 @@ namespace longstrand::cuda {
 /// total += the sum of the rows of `parts` [R, C], where total [n, w] holds C = n * w elements row by row.
 /// The second stage of a sum over tokens, whose first leaves a row per worker.
 void add_row_sums(View<const float, 2> parts, View<float, 2> total, Context& context);
-inline void add_row_sums(View<const float, 2> parts, View<float, 1> total, Context& context) {
-  add_row_sums(parts, View<float, 2>(total.data, {1, total.shape[0]}, total.device), context);
+void add_row_sums(View<const double, 2> parts, View<double, 2> total, Context& context);
+template <class T>
+void add_row_sums(View<T, 2> parts, View<T, 1> total, Context& context) {
+  add_row_sums(View<const T, 2>(parts), View<T, 2>(total.data, {1, total.shape[0]}, total.device), context);
 }
 
 /// The blocks of a kernel that the device runs at once: the grid of a kernel whose blocks share out the work.
@@ -25,8 +27,8 @@ std::int64_t resident_blocks(Kernel* kernel, int threads, const Session& session
 
 /// Replaces each value by its sum over the group of kThreads neighbouring threads. A group of more than a
 /// warp must be the whole block, all of whose threads call this.
-template <int kThreads, int kCount>
-__device__ inline void sum_over_group(float (&values)[kCount]) {
+template <int kThreads, class T, int kCount>
+__device__ inline void sum_over_group(T (&values)[kCount]) {
   constexpr int kWarp = 32;
   constexpr int kLanes = kThreads < kWarp ? kThreads : kWarp;
   const unsigned first_lane = threadIdx.x % kWarp / kLanes * kLanes;
@@ -34,11 +36,11 @@ __device__ inline void sum_over_group(float (&values)[kCount]) {
 #pragma unroll
   for (int offset = kLanes / 2; offset > 0; offset /= 2) {
 #pragma unroll
-    for (float& value : values) value += __shfl_xor_sync(mask, value, offset);
+    for (T& value : values) value += __shfl_xor_sync(mask, value, offset);
   }
   if constexpr (kThreads > kWarp) {
     constexpr int kWarps = kThreads / kWarp;
-    __shared__ float of_warps[kWarps][kCount];
+    __shared__ T of_warps[kWarps][kCount];
     __syncthreads();  // the sums of the call before have been read
     if (threadIdx.x % kWarp == 0) {
 #pragma unroll
@@ -47,7 +49,7 @@ __device__ inline void sum_over_group(float (&values)[kCount]) {
     __syncthreads();
 #pragma unroll
     for (int i = 0; i < kCount; ++i) {
-      values[i] = 0.0F;
+      values[i] = T{};
 #pragma unroll
       for (int warp = 0; warp < kWarps; ++warp) values[i] += of_warps[warp][i];
     }

@@ -2,6 +2,7 @@
 
 #include "kernels/check.hpp"
 #include "kernels/embedding_cpu.hpp"
+#include "kernels/embedding_cuda.hpp"
 #include "kernels/partial_sum.hpp"
 
 namespace longstrand {
@@ -20,9 +21,12 @@ void require_tokens(const char* operation, View<const std::uint8_t, 2> tokens, s
 }  // namespace
 
 void embedding_forward(View<const std::uint8_t, 2> tokens, View<const float, 2> weight, View<float, 3> out,
-                       Context&) {
+                       Context& context) {
   const auto [lanes, length] = tokens.shape;
   require_shape("embedding_forward: out", out, {lanes, length, weight.shape[1]});
+  if constexpr (kCudaBuilt) {
+    if (context.device.kind == DeviceKind::cuda) return cuda::embedding_forward(tokens, weight, out, context);
+  }
   require_tokens("embedding_forward", tokens, weight.shape[0]);
   cpu::embedding_forward(tokens, weight, out);
 }
@@ -31,6 +35,11 @@ void embedding_backward(View<const std::uint8_t, 2> tokens, View<const float, 3>
                         View<float, 2> d_weight, Context& context) {
   const auto [lanes, length] = tokens.shape;
   require_shape("embedding_backward: d_out", d_out, {lanes, length, d_weight.shape[1]});
+  if constexpr (kCudaBuilt) {
+    if (context.device.kind == DeviceKind::cuda) {
+      return cuda::embedding_backward(tokens, d_out, d_weight, context);
+    }
+  }
   require_tokens("embedding_backward", tokens, d_weight.shape[0]);
   const PartialSum<2> of_call(d_weight, context);
   cpu::embedding_backward(tokens, d_out, of_call.view());

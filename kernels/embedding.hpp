@@ -6,11 +6,13 @@
 
 namespace longstrand {
 
-/// tokens [B, T], each below V; weight [V, D]; out [B, T, D].
+/// tokens [B, T], each below V; weight [V, D]; out [B, T, D]. A token that is not: std::logic_error on the
+/// CPU; a GPU's tokens are not looked at beforehand, and such a token's row becomes NaN.
 void embedding_forward(View<const std::uint8_t, 2> tokens, View<const float, 2> weight, View<float, 3> out,
                        Context& context);
 
-/// d_weight [V, D] accumulated from d_out [B, T, D].
+/// d_weight [V, D] accumulated from d_out [B, T, D]. A token not below V: as above, but on a GPU without a
+/// gradient.
 void embedding_backward(View<const std::uint8_t, 2> tokens, View<const float, 3> d_out,
                         View<float, 2> d_weight, Context& context);
 
