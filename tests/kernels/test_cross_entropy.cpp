@@ -1,6 +1,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cmath>
 
 #include "kernels/cross_entropy.hpp"
 #include "tests/support/central_difference.hpp"
@@ -30,6 +31,7 @@ const std::vector<Case> kCases = {
     {9, 16, 0, 2, true, "soft-masked bases weighted"},
     {7, 6, 2, 2, false, "a classifier's classes, fewer than a vector"},
     {5, 37, 3, 2, true, "a tail, gaps between the rows"},
+    {1000, 12, 4, 2, true, "more rows than a block of a GPU has"},
     {3, 300, 0, 5, false, "as many classes as there will be"},
     {5, 16, 0, 1e4, false, "logits whose exponentials overflow"},
     {5, 16, 0, 1e-3, false, "logits close to each other"},
@@ -184,6 +186,20 @@ LONGSTRAND_DEVICE_TEST(CrossEntropy, TheFirstOfEqualLogitsIsThePrediction) {
   cross_entropy_forward(op.input(), op.loss, op.context);
   cross_entropy_totals(op.input(), op.loss, totals, op.context);
   EXPECT_EQ(totals.values()[2], 1);
+}
+
+/// As with tokens: a GPU's targets are not looked at beforehand.
+LONGSTRAND_CUDA_TEST(CrossEntropy, ATargetThatIsNoClassIsNaN) {
+  Operands op({3, 6, 0, 1, false, ""});
+  op.target.assign({-2, 5, 6});
+  Guarded<float, 2> d_logits({3, 6});
+  cross_entropy_backward<float>(op.input(), 1.0F, op.loss, d_logits, op.context);
+  const Doubles loss = op.loss.values();
+  const Doubles gradient = d_logits.values();
+  for (std::size_t m = 0; m < 3; ++m) {
+    EXPECT_EQ(std::isnan(loss[m]), m != 1);
+    for (std::size_t v = 0; v < 6; ++v) EXPECT_EQ(std::isnan(gradient[m * 6 + v]), m != 1);
+  }
 }
 
 TEST(CrossEntropy, RefusesATargetThatIsNoClass) {

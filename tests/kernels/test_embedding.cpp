@@ -1,5 +1,8 @@
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <cmath>
+
 #include "kernels/embedding.hpp"
 #include "tests/support/each_target.hpp"
 #include "tests/support/guarded.hpp"
@@ -18,6 +21,7 @@ const std::vector<Case> kCases = {
     {1, 1, 1, 1, 0, "the smallest"},
     {2, 64, 16, 256, 0, "chunks of a small model"},
     {3, 17, 12, 67, 5, "a tail of three, gaps between tokens and lanes"},
+    {2, 3000, 16, 192, 0, "more rows and channels than a block of a GPU has"},
     {1, 40, 256, 5, 1, "every token that there can be, below a vector"},
 };
 
@@ -70,6 +74,34 @@ LONGSTRAND_DEVICE_TEST(Embedding, AddsEachRowsGradientToItsToken) {
       expect_near("d_weight", op.weight.values(), expected, tolerance::kBackward);
     }
   });
+}
+
+/// A GPU's tokens are not looked at beforehand: one outside of the vocabulary must read nothing.
+LONGSTRAND_CUDA_TEST(Embedding, ATokenOutsideOfTheVocabularyIsNaN) {
+  Operands op({1, 2, 12, 4, 0, ""});
+  op.weight.fill([] { return 1.0; });
+  op.tokens.assign({11, 12});
+  embedding_forward(op.tokens, op.weight, op.rows, op.context);
+  const std::vector<double> out = op.rows.values();
+  for (std::size_t i = 0; i < out.size(); ++i) EXPECT_EQ(std::isnan(out[i]), i >= 4);
+
+  op.rows.fill([] { return 2.0; });
+  embedding_backward(op.tokens, op.rows, op.weight, op.context);
+  std::vector<double> expected(48, 1.0);
+  std::fill(expected.end() - 4, expected.end(), 3.0);
+  expect_near("d_weight", op.weight.values(), expected, tolerance::kExact);
+}
+
+LONGSTRAND_CUDA_TEST(Embedding, GivesTheSameBitsAgain) {
+  Operands op({3, 7000, 16, 100, 0, ""});
+  op.rows.fill([&] { return op.random.normal(); });
+  std::vector<double> first;
+  for (int run = 0; run < 3; ++run) {
+    op.weight.fill([] { return 0.0; });
+    embedding_backward(op.tokens, op.rows, op.weight, op.context);
+    if (run == 0) first = op.weight.values();
+    EXPECT_EQ(op.weight.values(), first);
+  }
 }
 
 TEST(Embedding, RefusesATokenOutsideOfTheVocabulary) {

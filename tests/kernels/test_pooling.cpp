@@ -11,15 +11,15 @@ namespace {
 using Doubles = std::vector<double>;
 
 constexpr std::int64_t kLanes = 3;
-constexpr std::int64_t kTokens = 11;
-constexpr std::int64_t kChannels = 19;
+constexpr std::int64_t kTokens = 150;    // more than a block of a GPU has
+constexpr std::int64_t kChannels = 132;  // likewise
 constexpr Pooling kModes[] = {Pooling::mean, Pooling::last, Pooling::max};
 
 /// Rows of which `valid` count; the rest is NaN.
 template <class T>
 struct Chunk {
   Chunk(std::vector<std::int64_t> valid_tokens, std::uint64_t stream)
-      : hidden({kLanes, kTokens, kChannels}, 2), valid({kLanes}) {
+      : hidden({kLanes, kTokens, kChannels}, 4), valid({kLanes}) {
     valid.assign({valid_tokens.begin(), valid_tokens.end()});
     Random random(stream);
     std::int64_t i = 0;
@@ -91,10 +91,10 @@ LONGSTRAND_DEVICE_TEST(Pooling, SumsInDoubleDoNotStandStill) {
 template <class T>
 void check_backward(Pooling mode) {
   Context context{device_under_test()};
-  Guarded<float, 2> d_pooled({kLanes, kChannels}, 3);
+  Guarded<float, 2> d_pooled({kLanes, kChannels}, 4);
   Guarded<std::int64_t, 1> valid({kLanes});
   Guarded<std::uint8_t, 1> is_last({kLanes});
-  Guarded<T, 3> d_hidden({kLanes, kTokens, kChannels}, 2);
+  Guarded<T, 3> d_hidden({kLanes, kTokens, kChannels}, 4);
   Random random(3);
   d_pooled.fill([&] { return to_double(from_double<T>(random.normal())); });
   const std::vector<std::int64_t> valid_tokens = {kTokens, 4, 6};

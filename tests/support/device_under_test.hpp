@@ -64,12 +64,17 @@ inline void run_on_cuda(void (*body)()) {
 
 }  // namespace detail
 
-/// Tests SUITE.NAME, on the CPU, and SUITECuda.NAME of the body that follows. Without a GPU the second is
-/// skipped, or fails where LONGSTRAND_REQUIRE_CUDA is 1; on a GPU that is there but at fault it fails always.
-#define LONGSTRAND_DEVICE_TEST(suite, name)                                             \
+/// Test SUITECuda.NAME of the body that follows, on a GPU. Without one it is skipped, or fails where
+/// LONGSTRAND_REQUIRE_CUDA is 1; on a GPU that is there but at fault it fails always.
+#define LONGSTRAND_CUDA_TEST(suite, name)                                               \
   static void suite##_##name##_body();                                                  \
-  TEST(suite, name) { suite##_##name##_body(); }                                        \
   TEST(suite##Cuda, name) { ::longstrand::detail::run_on_cuda(suite##_##name##_body); } \
   static void suite##_##name##_body()
+
+/// The same and, of the same body, test SUITE.NAME on the CPU.
+#define LONGSTRAND_DEVICE_TEST(suite, name)      \
+  static void suite##_##name##_body();           \
+  TEST(suite, name) { suite##_##name##_body(); } \
+  LONGSTRAND_CUDA_TEST(suite, name)
 
 }  // namespace longstrand
