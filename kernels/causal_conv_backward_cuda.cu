@@ -31,86 +31,78 @@ struct Operands {
   float* d_bias_parts;    // [B * runs, D]
 };
 
-/// What a thread keeps while it walks. At the start of a step of tokens from t on, `window` and `d_sums`
-/// start with the values at t - (K - 1).
+/// What a thread keeps while it walks.
 template <int K, int V>
 struct Walk {
-  float window[K - 1 + kStep][V] = {};
-  float d_sums[K - 1 + kStep][V] = {};
+  float inputs[K - 1][V];       // those before the next token
+  float d_sums[K - 1][V] = {};  // of the tokens before the next one, as far as they are of the run
   float d_weight[K][V] = {};
   float d_bias[V] = {};
-
-  __device__ void shift() {
-#pragma unroll
-    for (int k = 0; k < K - 1; ++k) {
-#pragma unroll
-      for (int i = 0; i < V; ++i) {
-        window[k][i] = window[kStep + k][i];
-        d_sums[k][i] = d_sums[kStep + k][i];
-      }
-    }
-  }
 };
 
-/// Reads the tokens [first, first + kStep) of a run and those beyond it, and extends window and d_sums by
-/// them: by zeros where there are no tokens. Adds to the gradients of the taps what belongs to the run.
-template <int K, int V, bool kInside, class T>
-__device__ void extend(const Operands<T>& op, const Taps<K, V>& taps, const Run& run, int first,
-                       Walk<K, V>& walk) {
+/// Goes on by the valid tokens [first, first + kTokens): their share of the gradients of the taps, where they
+/// are of the run and not beyond it, and the gradients of the inputs K - 1 tokens before them.
+template <int kTokens, int K, int V, class T>
+__device__ void backward_step(const Operands<T>& op, const Taps<K, V>& taps, const Run& run, int first,
+                              Walk<K, V>& walk) {
   const int channel = run.packet * V;
+  float inputs[K - 1 + kTokens][V];
+  float d_sums[K - 1 + kTokens][V];
+  conv::copy_rows<K - 1>(walk.inputs, inputs);
+  conv::copy_rows<K - 1>(walk.d_sums, d_sums);
   const T* x = op.in.x.at(run.lane, run.begin + first, channel);
   const T* d_out = op.d_out.at(run.lane, run.begin + first, channel);
 #pragma unroll
-  for (int u = 0; u < kStep; ++u) {
-    float(&d_sum)[V] = walk.d_sums[K - 1 + u];
-    if (kInside || first + u < run.valid) {
-      load(x + u * op.in.x.token_stride, walk.window[K - 1 + u]);
-      load(d_out + u * op.d_out.token_stride, d_sum);
-    } else {
-#pragma unroll
-      for (int i = 0; i < V; ++i) d_sum[i] = 0.0F;
-    }
+  for (int u = 0; u < kTokens; ++u) {
+    load(x + u * op.in.x.token_stride, inputs[K - 1 + u]);
+    load(d_out + u * op.d_out.token_stride, d_sums[K - 1 + u]);
   }
 #pragma unroll
-  for (int u = 0; u < kStep; ++u) {
-    if (!kInside && first + u >= run.valid) continue;  // the window may hold anything there
+  for (int u = 0; u < kTokens; ++u) {
 #pragma unroll
     for (int i = 0; i < V; ++i) {
-      float& d_sum = walk.d_sums[K - 1 + u][i];
-      d_sum *= conv::silu_slope(taps.convolve(walk.window + u, i));
-      if (!kInside && first + u >= run.count) continue;
+      float& d_sum = d_sums[K - 1 + u][i];
+      d_sum *= conv::silu_slope(taps.convolve(inputs + u, i));
+      if (first >= run.count) continue;
       walk.d_bias[i] += d_sum;
 #pragma unroll
-      for (int k = 0; k < K; ++k) walk.d_weight[k][i] += d_sum * walk.window[u + k][i];
+      for (int k = 0; k < K; ++k) walk.d_weight[k][i] += d_sum * inputs[u + k][i];
     }
   }
+  if (first >= K - 1) {
+    T* d_x = op.d_x.at(run.lane, run.begin + first - (K - 1), channel);
+#pragma unroll
+    for (int u = 0; u < kTokens; ++u) {
+      float result[V];
+#pragma unroll
+      for (int i = 0; i < V; ++i) result[i] = taps.correlate(d_sums + u, i);
+      store(result, d_x + u * op.d_x.token_stride);
+    }
+  }
+  conv::copy_rows<K - 1>(inputs + kTokens, walk.inputs);
+  conv::copy_rows<K - 1>(d_sums + kTokens, walk.d_sums);
 }
 
-/// Writes the gradients of the inputs K - 1 tokens before [first, first + kStep), where they are of the run.
-template <int K, int V, bool kInside, class T>
-__device__ void write_d_x(const Operands<T>& op, const Taps<K, V>& taps, const Run& run, int first,
-                          const Walk<K, V>& walk) {
+/// The gradients of the run's tokens from run.valid - (K - 1) on: the last valid inputs, which are the final
+/// state, and padding. Where the lane goes on past the run it has none of them.
+template <int K, int V, class T>
+__device__ void finish(const Operands<T>& op, const Taps<K, V>& taps, const Run& run,
+                       const Walk<K, V>& walk) {
   const int channel = run.packet * V;
-  const int oldest = first - (K - 1);
-  T* d_x = op.d_x.at(run.lane, run.begin + oldest, channel);
+  float d_sums[2 * (K - 1)][V] = {};
+  conv::copy_rows<K - 1>(walk.d_sums, d_sums);
 #pragma unroll
-  for (int u = 0; u < kStep; ++u) {
-    const int t = oldest + u;
-    if (!kInside && (t < 0 || t >= run.count)) continue;
-    float result[V] = {};
-    if (kInside || t < run.valid) {
+  for (int k = 0; k < K - 1; ++k) {
+    const int t = run.valid - (K - 1) + k;
+    if (t < 0 || t >= run.count) continue;
+    float result[V];
+    load(op.d_state.at(run.lane, k, channel), result);
 #pragma unroll
-      for (int i = 0; i < V; ++i) result[i] = taps.correlate(walk.d_sums + u, i);
-    }
-    const int row_of_state = t - (run.valid - (K - 1));
-    if (!kInside && t < run.valid && row_of_state >= 0) {
-      float d_final[V];
-      load(op.d_state.at(run.lane, row_of_state, channel), d_final);
-#pragma unroll
-      for (int i = 0; i < V; ++i) result[i] += d_final[i];
-    }
-    store(result, d_x + u * op.d_x.token_stride);
+    for (int i = 0; i < V; ++i) result[i] += taps.correlate(d_sums + k, i);
+    store(result, op.d_x.at(run.lane, run.begin + t, channel));
   }
+  const float zeros[V] = {};
+  for (int t = run.valid; t < run.count; ++t) store(zeros, op.d_x.at(run.lane, run.begin + t, channel));
 }
 
 template <int K, int V, class T>
@@ -132,17 +124,19 @@ __global__ void __launch_bounds__(conv::kThreads) backward_kernel(Operands<T> op
   const int channel = run.packet * V;
   const Taps<K, V> taps(op.in, channel);
   Walk<K, V> walk;
-  conv::load_history<K, V>(op.in, run.lane, run.begin, channel, walk.window);
-  for (int first = 0; first < run.count + K - 1; first += kStep) {
-    if (first >= K - 1 && first + kStep <= min(run.count, run.valid)) {
-      extend<K, V, true>(op, taps, run, first, walk);
-      write_d_x<K, V, true>(op, taps, run, first, walk);
+  conv::load_history<K>(op.in, run.lane, run.begin, channel, walk.inputs);
+  const int whole = min(run.count, run.valid);
+  int t = 0;
+  while (t < run.valid) {
+    if (t >= K - 1 && t + kStep <= whole) {
+      backward_step<kStep>(op, taps, run, t, walk);
+      t += kStep;
     } else {
-      extend<K, V, false>(op, taps, run, first, walk);
-      write_d_x<K, V, false>(op, taps, run, first, walk);
+      backward_step<1>(op, taps, run, t, walk);
+      ++t;
     }
-    walk.shift();
   }
+  finish(op, taps, run, walk);
   write_parts(op, run.lane * plan.runs + run.number, channel, walk);
 }
 
@@ -156,7 +150,7 @@ __global__ void __launch_bounds__(conv::kThreads) initial_state_kernel(Operands<
   const std::int64_t valid = op.in.valid[lane];
   const Taps<K, V> taps(op.in, channel);
   float window[2 * (K - 1)][V] = {};
-  conv::load_history<K, V>(op.in, lane, 0, channel, window);
+  conv::load_history<K>(op.in, lane, 0, channel, window);
   float d_initial[K - 1][V] = {};
 #pragma unroll
   for (int t = 0; t < K - 1; ++t) {

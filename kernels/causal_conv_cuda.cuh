@@ -123,6 +123,15 @@ struct Taps {
   }
 };
 
+template <int kRows, int V>
+__device__ void copy_rows(const float (*from)[V], float (*to)[V]) {
+#pragma unroll
+  for (int k = 0; k < kRows; ++k) {
+#pragma unroll
+    for (int i = 0; i < V; ++i) to[k][i] = from[k][i];
+  }
+}
+
 /// The K - 1 inputs before `token`, oldest first; those before the chunk are in its initial state.
 template <int K, int V, class T>
 __device__ void load_history(const Inputs<T>& in, std::int64_t lane, std::int64_t token, int channel,
@@ -139,7 +148,15 @@ __device__ void load_history(const Inputs<T>& in, std::int64_t lane, std::int64_
   }
 }
 
-__device__ inline float sigmoid(float x) { return __fdividef(1.0F, 1.0F + __expf(-x)); }
+/// 1 / (1 + exp(-x)). The intrinsics of CUDA spend instructions on denormal numbers, which do not matter
+/// here.
+__device__ inline float sigmoid(float x) {
+  constexpr float kLog2OfE = 1.44269504F;
+  float exponential, result;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(exponential) : "f"(-kLog2OfE * x));
+  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(result) : "f"(1.0F + exponential));
+  return result;
+}
 
 /// The derivative of x sigmoid(x).
 __device__ inline float silu_slope(float x) {

@@ -19,44 +19,35 @@ struct Operands {
   Rows<float> final_state;
 };
 
-/// Output of the tokens [first, first + kStep) of a run. `window` starts with the K - 1 inputs before them.
-/// kInside: the run has all of them, and none is padding.
-template <int K, int V, bool kInside, class T>
+/// Output of the valid tokens [first, first + kTokens) of a run. `history` holds the K - 1 inputs before
+/// them.
+template <int kTokens, int K, int V, class T>
 __device__ void forward_step(const Operands<T>& op, const Taps<K, V>& taps, const Run& run, int first,
-                             float (&window)[K - 1 + kStep][V]) {
-  const int channel = run.packet * V;
-  const T* x = op.in.x.at(run.lane, run.begin + first, channel);
+                             float (&history)[K - 1][V]) {
+  float window[K - 1 + kTokens][V];
+  conv::copy_rows<K - 1>(history, window);
+  const T* x = op.in.x.at(run.lane, run.begin + first, run.packet * V);
 #pragma unroll
-  for (int u = 0; u < kStep; ++u) {
-    if (kInside || (first + u < run.count && first + u < run.valid)) {
-      load(x + u * op.in.x.token_stride, window[K - 1 + u]);
+  for (int u = 0; u < kTokens; ++u) load(x + u * op.in.x.token_stride, window[K - 1 + u]);
+  T* out = op.out.at(run.lane, run.begin + first, run.packet * V);
+#pragma unroll
+  for (int u = 0; u < kTokens; ++u) {
+    float result[V];
+#pragma unroll
+    for (int i = 0; i < V; ++i) {
+      const float sum = taps.convolve(window + u, i);
+      result[i] = sum * conv::sigmoid(sum);
     }
+    store(result, out + u * op.out.token_stride);
   }
-  T* out = op.out.at(run.lane, run.begin + first, channel);
-#pragma unroll
-  for (int u = 0; u < kStep; ++u) {
-    float result[V] = {};
-    if (kInside || first + u < run.valid) {
-#pragma unroll
-      for (int i = 0; i < V; ++i) {
-        const float sum = taps.convolve(window + u, i);
-        result[i] = sum * conv::sigmoid(sum);
-      }
-    }
-    if (kInside || first + u < run.count) store(result, out + u * op.out.token_stride);
-  }
-#pragma unroll
-  for (int k = 0; k < K - 1; ++k) {
-#pragma unroll
-    for (int i = 0; i < V; ++i) window[k][i] = window[kStep + k][i];
-  }
+  conv::copy_rows<K - 1>(window + kTokens, history);
 }
 
 /// The final state of one packet of channels. The initial state, which may be the same memory, is read first.
 template <int K, int V, class T>
 __device__ void write_final_state(const Operands<T>& op, std::int64_t lane, int channel) {
   float history[K - 1][V];
-  conv::load_history<K, V>(op.in, lane, op.in.valid[lane], channel, history);
+  conv::load_history<K>(op.in, lane, op.in.valid[lane], channel, history);
 #pragma unroll
   for (int k = 0; k < K - 1; ++k) store(history[k], op.final_state.at(lane, k, channel));
 }
@@ -67,15 +58,13 @@ __global__ void __launch_bounds__(conv::kThreads) forward_kernel(Operands<T> op,
   if (run.lane >= plan.lanes) return;
   const int channel = run.packet * V;
   const Taps<K, V> taps(op.in, channel);
-  float window[K - 1 + kStep][V] = {};
-  conv::load_history<K, V>(op.in, run.lane, run.begin, channel, window);
-  for (int first = 0; first < run.count; first += kStep) {
-    if (first + kStep <= run.valid) {
-      forward_step<K, V, true>(op, taps, run, first, window);
-    } else {
-      forward_step<K, V, false>(op, taps, run, first, window);
-    }
-  }
+  float history[K - 1][V];
+  conv::load_history<K>(op.in, run.lane, run.begin, channel, history);
+  int t = 0;
+  for (; t + kStep <= run.valid; t += kStep) forward_step<kStep>(op, taps, run, t, history);
+  for (; t < run.valid; ++t) forward_step<1>(op, taps, run, t, history);
+  const float zeros[V] = {};
+  for (; t < run.count; ++t) store(zeros, op.out.at(run.lane, run.begin + t, channel));
   // With several runs another thread may still have to read the initial state.
   if (plan.runs == 1) write_final_state<K, V>(op, run.lane, channel);
 }

@@ -41,4 +41,14 @@ __device__ inline void store(const float (&from)[V], T* to) {
   *reinterpret_cast<Packet<T, V>*>(to) = packet;
 }
 
+/// Two elements are rounded by one instruction.
+template <>
+__device__ inline void store<kPacket>(const float (&from)[kPacket], bfloat16* to) {
+  const auto pair = [](float first, float second) {
+    const __nv_bfloat162 rounded = __floats2bfloat162_rn(first, second);
+    return std::uint32_t{__bfloat16_as_ushort(rounded.y)} << 16 | __bfloat16_as_ushort(rounded.x);
+  };
+  *reinterpret_cast<uint2*>(to) = {pair(from[0], from[1]), pair(from[2], from[3])};
+}
+
 }  // namespace longstrand::cuda
