@@ -40,6 +40,17 @@ struct Walk {
   float d_bias[V] = {};
 };
 
+/// `window` holds the inputs that the taps met to give the sums of which `d_sum` is the gradient.
+template <int K, int V>
+__device__ void add_to_taps(const float (*window)[V], const float (&d_sum)[V], Walk<K, V>& walk) {
+#pragma unroll
+  for (int i = 0; i < V; ++i) {
+    walk.d_bias[i] += d_sum[i];
+#pragma unroll
+    for (int k = 0; k < K; ++k) walk.d_weight[k][i] += d_sum[i] * window[k][i];
+  }
+}
+
 /// Goes on by the valid tokens [first, first + kTokens): their share of the gradients of the taps, where they
 /// are of the run and not beyond it, and the gradients of the inputs K - 1 tokens before them.
 template <int kTokens, int K, int V, class T>
@@ -59,15 +70,10 @@ __device__ void backward_step(const Operands<T>& op, const Taps<K, V>& taps, con
   }
 #pragma unroll
   for (int u = 0; u < kTokens; ++u) {
+    float(&d_sum)[V] = d_sums[K - 1 + u];
 #pragma unroll
-    for (int i = 0; i < V; ++i) {
-      float& d_sum = d_sums[K - 1 + u][i];
-      d_sum *= conv::silu_slope(taps.convolve(inputs + u, i));
-      if (first >= run.count) continue;
-      walk.d_bias[i] += d_sum;
-#pragma unroll
-      for (int k = 0; k < K; ++k) walk.d_weight[k][i] += d_sum * inputs[u + k][i];
-    }
+    for (int i = 0; i < V; ++i) d_sum[i] *= conv::silu_slope(taps.convolve(inputs + u, i));
+    if (first < run.count) add_to_taps(inputs + u, d_sum, walk);
   }
   if (first >= K - 1) {
     T* d_x = op.d_x.at(run.lane, run.begin + first - (K - 1), channel);
