@@ -5,6 +5,7 @@
 
 #include "kernels/check.hpp"
 #include "kernels/selective_scan_cpu.hpp"
+#include "kernels/selective_scan_cuda.hpp"
 
 namespace longstrand {
 namespace {
@@ -45,10 +46,13 @@ void check_gradient(const SelectiveScanInput<T>& input, const SelectiveScanGradi
 
 }  // namespace
 
-void prepare_decay(View<const float, 2> a_log, View<float, 2> decay, Context&) {
+void prepare_decay(View<const float, 2> a_log, View<float, 2> decay, Context& context) {
   const auto [channels, states] = a_log.shape;
   require_shape("prepare decay: a_log", a_log, {channels, states});
   require_shape("prepare decay: decay", decay, {states, channels});
+  if constexpr (kCudaBuilt) {
+    if (context.device.kind == DeviceKind::cuda) return cuda::prepare_decay(a_log, decay, context);
+  }
   for (std::int64_t channel = 0; channel < channels; ++channel) {
     for (std::int64_t n = 0; n < states; ++n) {
       const double a = -std::exp(static_cast<double>(a_log.at(channel)[n]));
@@ -67,6 +71,9 @@ void selective_scan_forward(const SelectiveScanInput<T>& input, const SelectiveS
   require_shape("selective scan: final state", output.state, {lanes, states, channels});
   require_shape("selective scan: checkpoints", output.checkpoints,
                 {scan_checkpoint_count(tokens), lanes, states, channels}, true);
+  if constexpr (kCudaBuilt) {
+    if (context.device.kind == DeviceKind::cuda) return cuda::selective_scan_forward(input, output, context);
+  }
   cpu::selective_scan_forward(input, output, context);
 }
 
@@ -75,6 +82,9 @@ void selective_scan_backward(const SelectiveScanInput<T>& input, const Selective
                              Context& context) {
   check_input(input);
   check_gradient(input, gradient);
+  if constexpr (kCudaBuilt) {
+    if (context.device.kind == DeviceKind::cuda) return cuda::selective_scan_backward(input, gradient, context);
+  }
   cpu::selective_scan_backward(input, gradient, context);
 }
 

@@ -1,0 +1,395 @@
+// The scan's gradient. With the gradient of the state after every segment at hand (scan_segments_backward),
+// the segments are independent. A segment's tiles are taken last to first. The states of a tile are computed
+// again from its checkpoint: a first pass keeps one at the start of every few tokens in shared memory, and
+// those few tokens are then walked forward, their states and decay factors kept in registers, and back.
+//
+// Gradients of B and C are sums over channels: a warp adds up its 32 channels by way of shared memory, a
+// block its warps, and a last kernel the blocks, always in the same order.
+#include "kernels/cuda_reduce.cuh"
+#include "kernels/selective_scan_cuda.cuh"
+#include "kernels/selective_scan_cuda.hpp"
+#include "kernels/transfer.hpp"
+
+namespace longstrand::cuda {
+namespace {
+
+constexpr int kWarps = kScanThreads / 32;
+constexpr int kRun_tokens = 4;  // walked in registers
+constexpr int kRuns = kScanTile_tokens / kRun_tokens;
+constexpr int kSums = 2 * kScanStates;  // of dB and dC, side by side
+constexpr unsigned kAllLanes = 0xffffffffU;
+constexpr float kLn2 = 0.6931471805599453F;
+
+template <class T>
+struct BackwardResults {
+  Rows<const T> d_out;
+  Rows<T> d_u, d_delta, d_z;
+  const float* checkpoints;
+  std::int64_t checkpoint_stride, checkpoint_lane_stride, checkpoint_row_stride;
+  const float* d_state_after;  // [segments, B, N, D]
+  float* d_b_and_c;            // [channel blocks, B, T, kSums]
+  float* d_a_log;              // [segments * B, D, the group's states]
+  float* d_d;                  // [segments * B, D]
+  float* d_delta_bias;         // [segments * B, D]
+};
+
+struct Shared {
+  ScanTile b, c;
+  float4 products[kWarps][32][kSums / 4];  // of a token: by channel
+  float sums[kWarps][kScanTile_tokens][kSums];
+  float state[kRuns][kScanStates][kScanThreads];  // before every run of the tile
+};
+
+/// Adds up every column of a warp's 32 rows of kSums values; a thread ends with one column's sum, that of
+/// index column_of(). Quads of a row are permuted so that rows are written, and columns read, without bank
+/// conflicts.
+class ColumnSums {
+ public:
+  __device__ explicit ColumnSums(float4 (&rows)[32][kSums / 4])
+      : rows_(rows), thread_(static_cast<int>(threadIdx.x) % 32) {}
+
+  __device__ void put(int quad, float4 values) const { rows_[thread_][quad ^ (thread_ % kQuads)] = values; }
+
+  __device__ float sum() const {
+    __syncwarp();
+    const int quad = thread_ % kQuads, first = thread_ / kQuads * kRowsOfThread;
+    float4 total{0, 0, 0, 0};
+#pragma unroll
+    for (int i = 0; i < kRowsOfThread; ++i) {
+      const float4 value = rows_[first + i][quad ^ ((first + i) % kQuads)];
+      total.x += value.x, total.y += value.y, total.z += value.z, total.w += value.w;
+    }
+    __syncwarp();
+    const bool upper = thread_ & 16, odd = thread_ & 8;
+    const float low = (upper ? total.z : total.x) + __shfl_xor_sync(kAllLanes, upper ? total.x : total.z, 16);
+    const float high =
+        (upper ? total.w : total.y) + __shfl_xor_sync(kAllLanes, upper ? total.y : total.w, 16);
+    return (odd ? high : low) + __shfl_xor_sync(kAllLanes, odd ? low : high, 8);
+  }
+  __device__ int column_of() const { return thread_ % kQuads * 4 + (thread_ & 16) / 8 + (thread_ & 8) / 8; }
+
+ private:
+  static constexpr int kQuads = kSums / 4;
+  static constexpr int kRowsOfThread = 32 / (32 / kQuads);
+  static_assert(kQuads == 8);
+
+  float4 (&rows_)[32][kSums / 4];
+  int thread_;
+};
+
+template <class T>
+class BackwardScan {
+ public:
+  __device__ BackwardScan(const ScanOperands<T>& in, const BackwardResults<T>& results, Shared& shared)
+      : in_(in),
+        out_(results),
+        shared_(shared),
+        block_(in.channels, in.segments),
+        d_(block_.channel_block * kScanThreads + threadIdx.x),
+        exists_(d_ < in.channels),
+        column_(exists_ ? d_ : 0),
+        row_(block_.segment * in.lanes + block_.lane),
+        bias_(in.delta_bias[column_]),
+        skip_(in.d[column_]) {
+    read_decay(in, column_, decay_);
+#pragma unroll
+    for (int n = 0; n < kScanStates; ++n) {
+      const int state = in_.first_state + n;
+      g_[n] = exists_ && state < in_.states
+                  ? out_.d_state_after[(row_ * in_.states + state) * in_.channels + d_]
+                  : 0.0F;
+    }
+  }
+
+  __device__ void run() {
+    const std::int64_t begin = block_.segment * in_.segment_tokens;
+    const std::int64_t end = min(begin + in_.segment_tokens, in_.tokens);
+    const std::int64_t tiles = ceil_div(end - begin, kScanTile_tokens);
+    for (std::int64_t i = tiles - 1; i >= 0; --i) {
+      const std::int64_t t0 = begin + i * kScanTile_tokens;
+      const int rows = tokens_before(end, t0, kScanTile_tokens);
+      const int count = min(rows, tokens_before(in_.valid[block_.lane], t0, kScanTile_tokens));
+      start_tile(t0);
+      zero_padding(count, rows);
+      if (count > 0) {
+        __syncthreads();  // the tile before has been read
+        load_tile(shared_.b, in_.b, block_.lane, t0, count, in_.first_state, in_.states);
+        load_tile(shared_.c, in_.c, block_.lane, t0, count, in_.first_state, in_.states);
+        __syncthreads();
+        keep_states(t0, count);
+        for (int run = (count - 1) / kRun_tokens; run >= 0; --run) {
+          const int tokens = min(count - run * kRun_tokens, kRun_tokens);
+          if (tokens == kRun_tokens) {
+            walk_run<true>(run, tokens);
+          } else {
+            walk_run<false>(run, tokens);
+          }
+        }
+        __syncthreads();
+      }
+      store_sums(t0, count, rows);
+    }
+    store_parameter_gradients();
+  }
+
+ private:
+  __device__ void start_tile(std::int64_t t0) {
+    u_ = in_.u.row(block_.lane, t0) + column_;
+    delta_ = in_.delta.row(block_.lane, t0) + column_;
+    z_ = in_.z.row(block_.lane, t0) + column_;
+    d_out_ = out_.d_out.row(block_.lane, t0) + column_;
+    d_u_ = out_.d_u.row(block_.lane, t0) + column_;
+    d_delta_ = out_.d_delta.row(block_.lane, t0) + column_;
+    d_z_ = out_.d_z.row(block_.lane, t0) + column_;
+    const std::int64_t checkpoint = t0 / kScanCheckpoint_tokens;
+    checkpoint_ = out_.checkpoints + checkpoint * out_.checkpoint_stride +
+                  block_.lane * out_.checkpoint_lane_stride + column_;
+  }
+
+  __device__ void zero_padding(int count, int rows) const {
+    if (!exists_ || in_.first_state > 0) return;
+    for (int t = count; t < rows; ++t) {
+      d_u_[t * out_.d_u.row_stride] = from_float<T>(0.0F);
+      d_delta_[t * out_.d_delta.row_stride] = from_float<T>(0.0F);
+      d_z_[t * out_.d_z.row_stride] = from_float<T>(0.0F);
+    }
+  }
+
+  /// The state before every run of the tile into shared memory, each thread its own.
+  __device__ void keep_states(std::int64_t t0, int count) {
+    static_assert(kScanCheckpoint_tokens == kScanTile_tokens);
+    float h[kScanStates];
+#pragma unroll
+    for (int n = 0; n < kScanStates; ++n) {
+      const int state = in_.first_state + n;
+      h[n] = exists_ && state < in_.states ? checkpoint_[state * out_.checkpoint_row_stride] : 0.0F;
+    }
+    const int last_run = (count - 1) / kRun_tokens;
+    for (int run = 0;; ++run) {
+#pragma unroll
+      for (int n = 0; n < kScanStates; ++n) shared_.state[run][n][threadIdx.x] = h[n];
+      if (run == last_run) return;
+#pragma unroll
+      for (int j = 0; j < kRun_tokens; ++j) {
+        const int t = run * kRun_tokens + j;
+        const float dt = softplus(load(delta_ + t * in_.delta.row_stride) + bias_);
+        const float dt_u = dt * load(u_ + t * in_.u.row_stride);
+        float b[kScanStates];
+        read_row(shared_.b[t], b);
+#pragma unroll
+        for (int n = 0; n < kScanStates; ++n) h[n] = fmaf(exp2_approx(dt * decay_[n]), h[n], dt_u * b[n]);
+      }
+    }
+  }
+
+  template <bool kWhole>
+  __device__ void walk_run(int run, int tokens) {
+    float before[kRun_tokens][kScanStates], factor[kRun_tokens][kScanStates];
+    float x[kRun_tokens], dt[kRun_tokens], u[kRun_tokens], h[kScanStates];
+#pragma unroll
+    for (int n = 0; n < kScanStates; ++n) h[n] = shared_.state[run][n][threadIdx.x];
+#pragma unroll
+    for (int j = 0; j < kRun_tokens; ++j) {
+      if (!kWhole && j >= tokens) break;
+      const int t = run * kRun_tokens + j;
+      x[j] = load(delta_ + t * in_.delta.row_stride) + bias_;
+      dt[j] = softplus(x[j]);
+      u[j] = load(u_ + t * in_.u.row_stride);
+      float b[kScanStates];
+      read_row(shared_.b[t], b);
+#pragma unroll
+      for (int n = 0; n < kScanStates; ++n) {
+        before[j][n] = h[n];
+        factor[j][n] = exp2_approx(dt[j] * decay_[n]);
+        h[n] = fmaf(factor[j][n], h[n], dt[j] * u[j] * b[n]);
+      }
+    }
+#pragma unroll
+    for (int j = kRun_tokens - 1; j >= 0; --j) {
+      if (!kWhole && j >= tokens) continue;
+      walk_back(run * kRun_tokens + j, x[j], dt[j], u[j], before[j], factor[j], h);
+#pragma unroll
+      for (int n = 0; n < kScanStates; ++n) h[n] = before[j][n];
+    }
+  }
+
+  /// Token t, whose state is h; g_ goes from the gradient of h, but for what this token adds, to that of
+  /// `before`.
+  __device__ void walk_back(int t, float x, float dt, float u, const float (&before)[kScanStates],
+                            const float (&factor)[kScanStates], const float (&h)[kScanStates]) {
+    const float z = load(z_ + t * in_.z.row_stride);
+    const float d_out = exists_ ? load(d_out_ + t * out_.d_out.row_stride) : 0.0F;
+    const float gate = sigmoid(z);
+    const float d_y = d_out * z * gate;
+    const float dt_u = dt * u;
+    float b[kScanStates], c[kScanStates];
+    read_row(shared_.b[t], b);
+    read_row(shared_.c[t], c);
+    const ColumnSums columns(shared_.products[threadIdx.x / 32]);
+    float y = 0, d_dt_u = 0, d_dt_decay = 0;
+#pragma unroll
+    for (int n = 0; n < kScanStates; ++n) {
+      y = fmaf(c[n], h[n], y);
+      g_[n] = fmaf(d_y, c[n], g_[n]);
+      d_dt_u = fmaf(g_[n], b[n], d_dt_u);
+    }
+#pragma unroll
+    for (int q = 0; q < kScanStates / 4; ++q) {
+      const float* const g = g_ + 4 * q;
+      columns.put(q, {g[0] * dt_u, g[1] * dt_u, g[2] * dt_u, g[3] * dt_u});
+      columns.put(q + kScanStates / 4,
+                  {h[4 * q] * d_y, h[4 * q + 1] * d_y, h[4 * q + 2] * d_y, h[4 * q + 3] * d_y});
+    }
+#pragma unroll
+    for (int n = 0; n < kScanStates; ++n) {
+      g_[n] *= factor[n];
+      const float of_exponent = g_[n] * before[n];
+      d_decay_[n] = fmaf(of_exponent, dt, d_decay_[n]);
+      d_dt_decay = fmaf(of_exponent, decay_[n], d_dt_decay);
+    }
+    shared_.sums[threadIdx.x / 32][t][columns.column_of()] = columns.sum();
+    const bool first_group = in_.first_state == 0;
+    if (first_group) y = fmaf(skip_, u, y);
+    const float d_x = (d_dt_u * u + kLn2 * d_dt_decay) * sigmoid(x);
+    const float d_u = d_dt_u * dt + (first_group ? skip_ * d_y : 0.0F);
+    const float d_z = d_out * y * gate * (1 + z * (1 - gate));
+    d_delta_bias_ += d_x;
+    if (first_group) d_d_ = fmaf(d_y, u, d_d_);
+    if (!exists_) return;
+    write(d_u_[t * out_.d_u.row_stride], d_u);
+    write(d_delta_[t * out_.d_delta.row_stride], d_x);
+    write(d_z_[t * out_.d_z.row_stride], d_z);
+  }
+
+  __device__ void write(T& place, float value) const {
+    place = from_float<T>(in_.first_state == 0 ? value : to_float(place) + value);
+  }
+
+  __device__ void store_sums(std::int64_t t0, int count, int rows) const {
+    float* const to =
+        out_.d_b_and_c + ((block_.channel_block * in_.lanes + block_.lane) * in_.tokens + t0) * kSums;
+    for (int i = static_cast<int>(threadIdx.x); i < rows * kSums; i += kScanThreads) {
+      float sum = 0;
+      if (i < count * kSums) {
+#pragma unroll
+        for (int warp = 0; warp < kWarps; ++warp) sum += (&shared_.sums[warp][0][0])[i];
+      }
+      to[i] = sum;
+    }
+  }
+
+  __device__ void store_parameter_gradients() const {
+    if (!exists_) return;
+    const std::int64_t place = row_ * in_.channels + d_;
+    const int states = min(in_.states - in_.first_state, kScanStates);
+#pragma unroll
+    for (int n = 0; n < kScanStates; ++n) {
+      if (n < states) out_.d_a_log[place * states + n] = d_decay_[n] * decay_[n] * kLn2;  // A dL/dA
+    }
+    out_.d_d[place] = d_d_;
+    out_.d_delta_bias[place] = d_delta_bias_;
+  }
+
+  const ScanOperands<T>& in_;
+  const BackwardResults<T>& out_;
+  Shared& shared_;
+  const ScanBlock block_;
+  const std::int64_t d_;
+  const bool exists_;
+  const std::int64_t column_, row_;
+  const float bias_, skip_;
+  float decay_[kScanStates];
+  float g_[kScanStates];  // gradient of the state
+  float d_decay_[kScanStates] = {};
+  float d_d_ = 0, d_delta_bias_ = 0;
+  const T *u_, *delta_, *z_, *d_out_;  // the tile's first row
+  T *d_u_, *d_delta_, *d_z_;
+  const float* checkpoint_;
+};
+
+template <class T>
+__global__ void __launch_bounds__(kScanThreads, 2)
+    backward_scan(const __grid_constant__ ScanOperands<T> in,
+                  const __grid_constant__ BackwardResults<T> results) {
+  extern __shared__ __align__(16) unsigned char memory[];
+  BackwardScan<T>(in, results, *reinterpret_cast<Shared*>(memory)).run();
+}
+
+/// d_b and d_c, the group's columns, from the sums of the channel blocks.
+template <class T>
+__global__ void store_d_b_and_c(const float* of_blocks, std::int64_t channel_blocks, std::int64_t tokens,
+                                std::int64_t all_rows, int first_state, int states, Rows<T> d_b,
+                                Rows<T> d_c) {
+  const std::int64_t i = std::int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
+  if (i >= all_rows * kSums) return;
+  float sum = 0;
+  for (std::int64_t block = 0; block < channel_blocks; ++block)
+    sum += of_blocks[block * all_rows * kSums + i];
+  const std::int64_t row = i / kSums, lane = row / tokens, t = row % tokens;
+  const int n = first_state + static_cast<int>(i % kScanStates);
+  if (n >= states) return;
+  const Rows<T>& to = i % kSums < kScanStates ? d_b : d_c;
+  to.row(lane, t)[n] = from_float<T>(sum);
+}
+
+template <class T>
+void launch_backward(const ScanOperands<T>& in, const SelectiveScanGradient<T>& gradient,
+                     const SegmentStates& segments, Context& context) {
+  const Arena::Scope scope(context.scratch);
+  Session& session = session_of(context);
+  const std::int64_t channel_blocks = ceil_div(in.channels, kScanThreads);
+  const std::int64_t parts = in.segments * in.lanes, rows = in.lanes * in.tokens;
+  const int states = std::min(in.states - in.first_state, kScanStates);
+  const auto d_b_and_c = context.scratch.take<float, 1>({channel_blocks * rows * kSums});
+  const auto d_a_log = context.scratch.take<float, 2>({parts, in.channels * states});
+  const auto d_d = context.scratch.take<float, 2>({parts, in.channels});
+  const auto d_delta_bias = context.scratch.take<float, 2>({parts, in.channels});
+  const View<const float, 4>& checkpoints = gradient.checkpoints;
+  const BackwardResults<T> results{.d_out = Rows<const T>(gradient.d_out),
+                                   .d_u = Rows<T>(gradient.d_u),
+                                   .d_delta = Rows<T>(gradient.d_delta),
+                                   .d_z = Rows<T>(gradient.d_z),
+                                   .checkpoints = checkpoints.data,
+                                   .checkpoint_stride = checkpoints.stride[0],
+                                   .checkpoint_lane_stride = checkpoints.stride[1],
+                                   .checkpoint_row_stride = checkpoints.stride[2],
+                                   .d_state_after = segments.state.data,
+                                   .d_b_and_c = d_b_and_c.data,
+                                   .d_a_log = d_a_log.data,
+                                   .d_d = d_d.data,
+                                   .d_delta_bias = d_delta_bias.data};
+  check(cudaFuncSetAttribute(backward_scan<T>, cudaFuncAttributeMaxDynamicSharedMemorySize, sizeof(Shared)),
+        "selective scan: shared memory");
+  backward_scan<<<scan_grid(in.lanes, in.channels, in.segments), kScanThreads, sizeof(Shared),
+                  session.stream>>>(in, results);
+  check_launch("selective scan backward");
+  constexpr int kThreads = 256;
+  store_d_b_and_c<<<static_cast<unsigned>(ceil_div(rows * kSums, kThreads)), kThreads, 0, session.stream>>>(
+      d_b_and_c.data, channel_blocks, in.tokens, rows, in.first_state, in.states, Rows<T>(gradient.d_b),
+      Rows<T>(gradient.d_c));
+  check_launch("selective scan backward: B and C");
+  add_row_sums(View<const float, 2>(d_a_log), gradient.d_a_log.columns(in.first_state, states), context);
+  if (in.first_state == 0) add_row_sums(d_d, gradient.d_d, context);
+  add_row_sums(d_delta_bias, gradient.d_delta_bias, context);
+}
+
+}  // namespace
+
+template <class T>
+void selective_scan_backward(const SelectiveScanInput<T>& input, const SelectiveScanGradient<T>& gradient,
+                             Context& context) {
+  if (input.u.size() == 0) return;
+  const Arena::Scope scope(context.scratch);
+  const ScanOperands<T> in(input, session_of(context));
+  const SegmentStates segments = take_segments(in, context);
+  scan_segments_backward(in, Rows<const T>(gradient.d_out), gradient.d_state, segments, context);
+  for_each_state_group(
+      in, [&](const ScanOperands<T>& group) { launch_backward(group, gradient, segments, context); });
+}
+
+template void selective_scan_backward(const SelectiveScanInput<float>&, const SelectiveScanGradient<float>&,
+                                      Context&);
+template void selective_scan_backward(const SelectiveScanInput<bfloat16>&,
+                                      const SelectiveScanGradient<bfloat16>&, Context&);
+
+}  // namespace longstrand::cuda

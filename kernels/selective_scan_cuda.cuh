@@ -1,0 +1,201 @@
+// What the scan's kernels share. A thread owns a channel with kScanStates states in registers and walks a
+// segment of the sequence; a block holds kScanThreads channels of one lane, which read B and C of a tile of
+// tokens from shared memory. More states are taken in groups, one launch each: all results but the states are
+// sums over states. The segments of a sequence run at the same time: a first kernel scans each from
+// a zero state, a second one turns the results into the state before every segment (selective_scan_segments),
+// and the last starts from those.
+#pragma once
+
+#include "kernels/cuda_session.cuh"
+#include "kernels/selective_scan.hpp"
+
+namespace longstrand::cuda {
+
+constexpr int kScanThreads = 128;
+constexpr int kScanStates = 16;
+constexpr int kScanTile_tokens = 32;
+static_assert(kScanCheckpoint_tokens % kScanTile_tokens == 0);
+
+/// A [B, T, *] operand in device code; strides in elements. A row's is an int: within a tile offsets are.
+template <class T>
+struct Rows {
+  T* data = nullptr;
+  std::int64_t lane_stride = 0;
+  int row_stride = 0;
+  Rows() = default;
+  template <class U>
+  explicit Rows(const View<U, 3>& x) : data(x.data), lane_stride(x.stride[0]), row_stride(int_stride(x)) {}
+  __device__ T* row(std::int64_t lane, std::int64_t t) const {
+    return data + lane * lane_stride + t * row_stride;
+  }
+
+ private:
+  template <class U>
+  static int int_stride(const View<U, 3>& x) {
+    constexpr std::int64_t kLargest = (std::int64_t{1} << 31) / kScanTile_tokens;
+    if (x.stride[1] < kLargest) return static_cast<int>(x.stride[1]);
+    throw std::invalid_argument("selective scan: rows lie too far apart");
+  }
+};
+
+/// Reads through the read-only cache: nothing that a kernel writes is read this way, so that loads need not
+/// wait for stores.
+__device__ inline float load(const float* x) { return __ldg(x); }
+__device__ inline float load(const bfloat16* x) {
+  return __uint_as_float(std::uint32_t{__ldg(reinterpret_cast<const unsigned short*>(x))} << 16);
+}
+
+/// The operands of SelectiveScanInput, but for the state.
+template <class T>
+struct ScanOperands {
+  Rows<const T> u, delta, b, c, z;
+  const float* decay;  // [N, D]
+  std::int64_t decay_stride;
+  const float *d, *delta_bias;  // [D]
+  const std::int64_t* valid;    // [B]
+  std::int64_t lanes, tokens, channels;
+  int states;
+  int first_state = 0;  // of the group of kScanStates that a launch takes
+  std::int64_t segment_tokens, segments;
+
+  explicit ScanOperands(const SelectiveScanInput<T>& input, const Session& session);
+};
+
+/// States at the ends of segments, [segments, B, N, D], and sums of dt over them, [segments, B, D].
+struct SegmentStates {
+  View<float, 4> state;
+  View<float, 3> sum_dt;
+};
+
+using ScanTile = float[kScanTile_tokens][kScanStates];
+
+template <class T>
+SegmentStates take_segments(const ScanOperands<T>& operands, Context& context);
+
+/// The state before every segment, and after the last one into `final`. With one segment, `initial` copied.
+template <class T>
+void scan_segments_forward(const ScanOperands<T>& operands, View<const float, 3> initial,
+                           const SegmentStates& segments, View<float, 3> final, Context& context);
+/// The gradient of the state after every segment, given that of the final state in d_state, which becomes
+/// that of the initial state.
+template <class T>
+void scan_segments_backward(const ScanOperands<T>& operands, Rows<const T> d_out, View<float, 3> d_state,
+                            const SegmentStates& segments, Context& context);
+
+inline dim3 scan_grid(std::int64_t lanes, std::int64_t channels, std::int64_t segments) {
+  return dim3(static_cast<unsigned>(ceil_div(channels, kScanThreads) * segments * lanes));
+}
+
+/// Which part of the work a block of scan_grid has.
+struct ScanBlock {
+  std::int64_t lane, segment, channel_block;
+  __device__ ScanBlock(std::int64_t channels, std::int64_t segments) {
+    const std::int64_t channel_blocks = ceil_div(channels, kScanThreads);
+    channel_block = blockIdx.x % channel_blocks;
+    const std::int64_t rest = blockIdx.x / channel_blocks;
+    segment = rest % segments;
+    lane = rest / segments;
+  }
+};
+
+constexpr float kLog2E = 1.4426950408889634F;
+
+/// 2^x to 2 ulp; results below 2^-126 are 0.
+__device__ inline float exp2_approx(float x) {
+  float y;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
+
+/// 2^x for x <= 0, to 2 ulp, without the special function unit, which has a quarter of the multipliers' rate
+/// or less: sharing the exponentials out to both is faster than either alone.
+__device__ inline float exp2_polynomial(float x) {
+  constexpr float kRound = 12582912.0F;  // 1.5 * 2^23: adding it leaves the nearest integer in the low bits
+  x = fmaxf(x, -126.0F);
+  const float rounded = x + kRound;
+  const float f = x - (rounded - kRound);
+  float p = 0.0013333558F;
+  p = fmaf(p, f, 0.009618129F);
+  p = fmaf(p, f, 0.05550411F);
+  p = fmaf(p, f, 0.2402265F);
+  p = fmaf(p, f, 0.69314718F);
+  p = fmaf(p, f, 1.0F);
+  return __int_as_float(__float_as_int(p) + (__float_as_int(rounded) << 23));
+}
+
+/// exp(dt A) of state n; decay is A log2(e).
+template <int kOnMultipliers>
+__device__ inline float decay_factor(int n, float dt, float decay) {
+  return n < kOnMultipliers ? exp2_polynomial(dt * decay) : exp2_approx(dt * decay);
+}
+
+/// log(1 + e) for e in [0, 1], to 4e-7 of itself: a minimax polynomial; log(1 + e) would lose a small e.
+__device__ inline float log1p_unit(float e) {
+  float p = -0.008539197966456413F;
+  p = fmaf(p, e, 0.04408959671854973F);
+  p = fmaf(p, e, -0.10768166184425354F);
+  p = fmaf(p, e, 0.17745238542556763F);
+  p = fmaf(p, e, -0.24495461583137512F);
+  p = fmaf(p, e, 0.33275479078292847F);
+  p = fmaf(p, e, -0.4999740421772003F);
+  p = fmaf(p, e, 0.9999998211860657F);
+  return p * e;
+}
+
+/// log(1 + exp(x)).
+__device__ inline float softplus(float x) {
+  return fmaxf(x, 0.0F) + log1p_unit(exp2_approx(-fabsf(x) * kLog2E));
+}
+
+/// 1 / (1 + exp(-x)).
+__device__ inline float sigmoid(float x) { return __fdividef(1.0F, 1.0F + exp2_approx(-x * kLog2E)); }
+
+/// Rows [t0, t0 + count) of b or c into shared memory, by all threads of the block; zero where there are
+/// none.
+template <class T>
+__device__ void load_tile(ScanTile& to, Rows<const T> from, std::int64_t lane, std::int64_t t0, int count,
+                          int first_state, int states) {
+  const T* const rows = from.row(lane, t0) + first_state;
+#pragma unroll
+  for (int begin = 0; begin < kScanTile_tokens * kScanStates; begin += kScanThreads) {
+    const int i = begin + static_cast<int>(threadIdx.x);
+    const int t = i / kScanStates, n = i % kScanStates;
+    to[t][n] = t < count && first_state + n < states ? load(rows + t * from.row_stride + n) : 0.0F;
+  }
+}
+
+/// A row of shared memory that all threads read: vector loads, one transaction each.
+__device__ inline void read_row(const float (&row)[kScanStates], float (&to)[kScanStates]) {
+#pragma unroll
+  for (int n = 0; n < kScanStates; n += 4) {
+    const float4 quad = *reinterpret_cast<const float4*>(row + n);
+    to[n] = quad.x, to[n + 1] = quad.y, to[n + 2] = quad.z, to[n + 3] = quad.w;
+  }
+}
+
+/// A channel's decay in the group's states; 0 where there are none: such states stay 0.
+template <class T>
+__device__ inline void read_decay(const ScanOperands<T>& in, std::int64_t column,
+                                  float (&decay)[kScanStates]) {
+#pragma unroll
+  for (int n = 0; n < kScanStates; ++n) {
+    const int state = in.first_state + n;
+    decay[n] = state < in.states ? in.decay[state * in.decay_stride + column] : 0.0F;
+  }
+}
+
+/// How many of the `size` tokens from t0 on lie before `end`.
+__device__ inline int tokens_before(std::int64_t end, std::int64_t t0, int size) {
+  return static_cast<int>(min(max(end - t0, std::int64_t{0}), std::int64_t{size}));
+}
+
+/// Calls `launch` for every group of states.
+template <class T, class Launch>
+void for_each_state_group(ScanOperands<T> operands, Launch launch) {
+  for (operands.first_state = 0; operands.first_state < operands.states;
+       operands.first_state += kScanStates) {
+    launch(static_cast<const ScanOperands<T>&>(operands));
+  }
+}
+
+}  // namespace longstrand::cuda
