@@ -1,5 +1,6 @@
 #include "io/alphabet.hpp"
 
+#include <algorithm>
 #include <cassert>
 #include <stdexcept>
 
@@ -35,14 +36,15 @@ constexpr std::uint8_t token_if(std::uint8_t letter, char wanted, std::uint8_t t
 // A C G T U N alone, without a table so that the compiler vectorises it: 2.3 times the speed. False if there
 // was any other letter.
 bool tokenize_common(const char* __restrict bases, std::size_t size, std::uint8_t* __restrict tokens) {
-  std::uint8_t any_other = 0;
+  std::uint8_t least = kInvalid;  // of the tokens; no letter's is 0
   for (std::size_t i = 0; i < size; ++i) {
     const auto letter = static_cast<std::uint8_t>(bases[i] & ~kLowerCaseBit);
+    const auto t_if_u = static_cast<std::uint8_t>(letter & ~1);  // U is T + 1
     tokens[i] = token_if(letter, 'A', kA) | token_if(letter, 'C', kC) | token_if(letter, 'G', kG) |
-                token_if(letter, 'T', kT) | token_if(letter, 'U', kT) | token_if(letter, 'N', kN);
-    any_other |= static_cast<std::uint8_t>(tokens[i] == 0);
+                token_if(t_if_u, 'T', kT) | token_if(letter, 'N', kN);
+    least = std::min(least, tokens[i]);
   }
-  return any_other == 0;
+  return least != 0;
 }
 
 void find_lower_case(const char* __restrict bases, std::size_t size, std::uint8_t* __restrict soft_mask) {
