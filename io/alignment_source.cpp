@@ -83,13 +83,25 @@ AlignmentSource::AlignmentSource(HFilePtr file, std::string path, SequenceKind k
   if (!file_)
     throw InputError(fmt::format("{}: the {} header is truncated or damaged", path_, kind_name(kind_)));
   file.release();  // now owned by file_
-  if (options_.decompression_threads > 0 &&
-      hts_set_threads(file_.get(), options_.decompression_threads) < 0) {
-    throw std::bad_alloc();
-  }
   read_header();
   if (kind_ == SequenceKind::cram) set_cram_options();
-  if (!options_.regions.empty() || !options_.regions_file.empty()) find_regions();
+  if (!options_.regions.empty() || !options_.regions_file.empty()) {
+    find_regions();
+  } else if (options_.decompression_threads > 0) {
+    start_threads();
+  }
+}
+
+// Not before the header is read: of a file that is truncated there HTSlib (1.16) would wait for ever. Nor for
+// a CRAM file that may lack its end-of-file marker, which HTSlib's threads do not miss.
+void AlignmentSource::start_threads() {
+  constexpr int kMarkerMissing = 0;
+  constexpr int kCannotTell = 2;  // a pipe
+  if (kind_ == SequenceKind::cram) {
+    const int marker = hts_check_EOF(file_.get());
+    if (marker == kMarkerMissing || marker == kCannotTell) return;
+  }
+  if (hts_set_threads(file_.get(), options_.decompression_threads) < 0) throw std::bad_alloc();
 }
 
 void AlignmentSource::read_header() {

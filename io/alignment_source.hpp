@@ -24,6 +24,7 @@ class AlignmentSource final : public SequenceSource {
   void read_header();
   void set_cram_options();
   void find_regions();
+  void start_threads();
   bool read_record();
   bool at_clean_end() const;
   [[noreturn]] void fail_to_decode() const;

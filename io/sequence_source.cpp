@@ -24,6 +24,11 @@ bool wants_regions(const SourceOptions& options) {
   return !options.regions.empty() || !options.regions_file.empty();
 }
 
+// Regions take a seek and little reading each.
+ByteStream open_bytes(HFilePtr file, const std::string& path, const SourceOptions& options) {
+  return {std::move(file), path, wants_regions(options) ? 0 : options.decompression_threads};
+}
+
 SourcePtr make_fastx(ByteStream input, SequenceKind kind, const SourceOptions& options) {
   if (!wants_regions(options)) return std::make_unique<FastxSource>(std::move(input), kind);
   if (kind == SequenceKind::fastq) {
@@ -34,7 +39,7 @@ SourcePtr make_fastx(ByteStream input, SequenceKind kind, const SourceOptions& o
 
 SourcePtr open_fastx(HFilePtr file, const std::string& path, SequenceKind kind,
                      const SourceOptions& options) {
-  return make_fastx(ByteStream(std::move(file), path, options.decompression_threads), kind, options);
+  return make_fastx(open_bytes(std::move(file), path, options), kind, options);
 }
 
 SourcePtr open_alignments(HFilePtr file, const std::string& path, SequenceKind kind,
@@ -64,7 +69,7 @@ SourcePtr open_text(HFilePtr file, const std::string& path, const htsFormat& for
                     const SourceOptions& options) {
   if (format.compression != no_compression && format.compression != gzip && format.compression != bgzf)
     return nullptr;
-  ByteStream input(std::move(file), path, options.decompression_threads);
+  ByteStream input = open_bytes(std::move(file), path, options);
   const std::string_view bytes = input.peek();
   const std::size_t first = bytes.find_first_not_of("\r\n");
   if (first == std::string_view::npos) return nullptr;

@@ -76,7 +76,7 @@ struct SourceOptions {
   std::vector<std::string> regions{};  // chr:start-end, 1-based inclusive
   std::string regions_file{};          // BED, or tabs 1-based inclusive
 
-  int decompression_threads = 0;  // besides the caller's; for bgzf, BAM and CRAM
+  int decompression_threads = 0;  // besides the caller's; for whole bgzf, BAM and CRAM files
 };
 
 // "-" reads standard input. Throws InputError if path cannot be read or holds no sequences, naming what it

@@ -102,8 +102,8 @@ std::string random_bases(std::int64_t count, std::uint64_t seed, std::string_vie
   return bases;
 }
 
-Records read_all(const std::string& path, std::size_t piece_bases) {
-  const auto source = open_sequences(path);
+Records read_all(const std::string& path, std::size_t piece_bases, int decompression_threads) {
+  const auto source = open_sequences(path, {.decompression_threads = decompression_threads});
   std::vector<char> piece(piece_bases);
   Records records;
   RecordInfo info;

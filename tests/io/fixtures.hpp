@@ -45,7 +45,7 @@ std::string reverse_complement(std::string_view bases);
 // Reproducible letters out of alphabet.
 std::string random_bases(std::int64_t count, std::uint64_t seed, std::string_view alphabet = "ACGT");
 
-// Every record of a file, read in pieces of at most piece bases.
-Records read_all(const std::string& path, std::size_t piece = 1 << 16);
+// Every record of a file, read in pieces of at most piece_bases.
+Records read_all(const std::string& path, std::size_t piece_bases = 1 << 16, int decompression_threads = 0);
 
 }  // namespace longstrand::io::fixtures

@@ -41,8 +41,9 @@ std::vector<Expected> expected_table() {
   return table;
 }
 
-void expect_statistics(const Expected& row) {
+void expect_statistics(const Expected& row, int threads) {
   SourceOptions options;
+  options.decompression_threads = threads;
   options.exclude_flags = 0;  // as samtools view -c counts
   if (row.reference != "-") options.reference = kFolder + row.reference;
   const SequenceStatistics found = sequence_statistics(kFolder + row.file, options);
@@ -55,12 +56,14 @@ TEST(OddFiles, GiveTheRecordsOrTheErrorExpected) {
   const auto table = expected_table();
   ASSERT_GE(table.size(), 30U) << "the table was not found";
   for (const Expected& row : table) {
-    SCOPED_TRACE(row.file);
-    try {
-      expect_statistics(row);
-    } catch (const InputError& error) {
-      EXPECT_EQ(row.kind, "error") << error.what();
-      EXPECT_NE(std::string(error.what()).find(row.message), std::string::npos) << error.what();
+    for (const int threads : {0, 1}) {
+      SCOPED_TRACE(testing::Message() << row.file << ", " << threads << " threads more");
+      try {
+        expect_statistics(row, threads);
+      } catch (const InputError& error) {
+        EXPECT_EQ(row.kind, "error") << error.what();
+        EXPECT_NE(std::string(error.what()).find(row.message), std::string::npos) << error.what();
+      }
     }
   }
 }

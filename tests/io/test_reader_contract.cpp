@@ -120,7 +120,10 @@ const Records kRecords = {
 TEST_P(ReaderContract, DeliversRecordsInPiecesOfAnySize) {
   const std::string path = write(kRecords);
   for (const std::size_t piece : {1, 7, 13, 64, 1 << 20}) {
-    EXPECT_EQ(read_all(path, piece), expected(kRecords)) << "in pieces of " << piece;
+    for (const int threads : {0, 1}) {
+      EXPECT_EQ(read_all(path, piece, threads), expected(kRecords))
+          << "in pieces of " << piece << ", " << threads << " threads more";
+    }
   }
 }
 
@@ -177,7 +180,19 @@ TEST_P(ReaderContract, StatesKnownLengthsRightly) {
 TEST_P(ReaderContract, ReadsRecordsLargerThanEveryBuffer) {
   const Records records = {
       {"large", random_bases(300'001, 1)}, {"small", "ACGT"}, {"again", random_bases(70'000, 2)}};
-  EXPECT_EQ(read_all(write(records), 4099), records);
+  const std::string path = write(records);
+  for (const int threads : {0, 1}) EXPECT_EQ(read_all(path, 4099, threads), records);
+}
+
+// What a truncated file still gives must be the beginning of the whole one's records.
+void expect_beginning_of(const Records& all, const Records& found) {
+  ASSERT_LE(found.size(), all.size());
+  for (std::size_t i = 0; i < found.size(); ++i) {
+    ASSERT_TRUE(all[i].bases.starts_with(found[i].bases));
+    if (i + 1 < found.size()) {
+      ASSERT_EQ(found[i], all[i]);
+    }
+  }
 }
 
 // A prefix of the file is an error wherever the format can show it, and never invents a base.
@@ -187,20 +202,17 @@ TEST_P(ReaderContract, IsNeverFooledByATruncatedFile) {
   const std::string path = folder_ / "truncated";
   for (std::size_t size = 0; size < whole.size(); ++size) {
     write_file(path, std::string_view(whole).substr(0, size));
-    try {
-      const Records found = read_all(path, 5);
-      ASSERT_FALSE(GetParam().shows_its_truncation)
-          << "nothing noticed after " << size << " of " << whole.size();
-      ASSERT_LE(found.size(), all.size());
-      for (std::size_t i = 0; i < found.size(); ++i) {
-        ASSERT_TRUE(all[i].bases.starts_with(found[i].bases)) << "after " << size << " bytes";
-        if (i + 1 < found.size()) {
-          ASSERT_EQ(found[i], all[i]) << "after " << size << " bytes";
-        }
+    for (const int threads : {0, 1}) {
+      SCOPED_TRACE(testing::Message()
+                   << size << " of " << whole.size() << " bytes, " << threads << " threads more");
+      try {
+        const Records found = read_all(path, 5, threads);
+        ASSERT_FALSE(GetParam().shows_its_truncation) << "nothing noticed";
+        expect_beginning_of(all, found);
+      } catch (const InputError& error) {
+        ASSERT_NE(std::string(error.what()).find(path), std::string::npos) << error.what();
+        ASSERT_EQ(std::string(error.what()).find('\n'), std::string::npos) << error.what();
       }
-    } catch (const InputError& error) {
-      ASSERT_NE(std::string(error.what()).find(path), std::string::npos) << error.what();
-      ASSERT_EQ(std::string(error.what()).find('\n'), std::string::npos) << error.what();
     }
   }
 }
