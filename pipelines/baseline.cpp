@@ -9,6 +9,7 @@
 #include "io/atomic_file.hpp"
 #include "pipelines/command_line.hpp"
 #include "pipelines/confusion_matrix.hpp"
+#include "pipelines/input_options.hpp"
 #include "pipelines/interrupt.hpp"
 #include "pipelines/kmer_centroids.hpp"
 #include "pipelines/logging.hpp"
@@ -20,12 +21,11 @@ namespace {
 constexpr std::int64_t kChunkTokens = std::int64_t{1} << 16;
 
 // Calls `take` with the file's index and the k-mer counts of every window.
-void for_each_window(const std::vector<SplitFile>& files, int k,
+void for_each_window(io::ChunkStream windows, int k,
                      const std::function<void(std::int64_t, std::span<const double>)>& take) {
-  io::ChunkStream stream = open_split_files(files, {}, {.chunk_tokens = kChunkTokens});
   KmerCounter counter(k);
   io::TokenChunk chunk;
-  while (stream.next(chunk)) {
+  while (windows.next(chunk)) {
     stop_if_interrupted(/*resumable=*/false);
     if (chunk.starts[0]) counter.reset();
     counter.add(std::span(chunk.tokens).first(static_cast<std::size_t>(chunk.valid[0])));
@@ -46,6 +46,7 @@ std::vector<std::int64_t> classes_of(const std::vector<SplitFile>& files,
 void baseline(const std::vector<std::string>& arguments) {
   std::string split;
   std::string output;
+  ReadingOptions reading;
   int k = 0;
   CommandLine line(
       "baseline", "--split RUN/split.tsv [-o OUT.json]",
@@ -56,6 +57,9 @@ void baseline(const std::vector<std::string>& arguments) {
       ("split", po::value(&split)->required()->value_name("RUN/split.tsv"), "the windows, as finetune listed them")
       ("k,k", po::value(&k)->default_value(5)->value_name("K")->notifier(in_range<int>("k", 1, kLargestK)),
            "length of the k-mers");
+  // clang-format on
+  reading.add_to(line, "Input");
+  // clang-format off
   line.group("Output").add_options()
       ("output,o", po::value(&output)->default_value("-")->value_name("OUT.json"), "standard output if not given");
   // clang-format on
@@ -77,10 +81,14 @@ void baseline(const std::vector<std::string>& arguments) {
   std::array confusions{ConfusionMatrix(labels), ConfusionMatrix(labels)};
   const std::vector<std::int64_t> known_classes = classes_of(known, labels);
   const std::vector<std::int64_t> test_classes = classes_of(test, labels);
-  for_each_window(known, k, [&](std::int64_t file, std::span<const double> counts) {
+  const auto open = [&](const std::vector<SplitFile>& files) {
+    return open_split_files(files, reading.source_options(line.common()),
+                            {.chunk_tokens = kChunkTokens, .ambiguous = reading.ambiguous_policy()});
+  };
+  for_each_window(open(known), k, [&](std::int64_t file, std::span<const double> counts) {
     for (KmerCentroids& some : centroids) some.add(known_classes[file], counts);
   });
-  for_each_window(test, k, [&](std::int64_t file, std::span<const double> counts) {
+  for_each_window(open(test), k, [&](std::int64_t file, std::span<const double> counts) {
     for (std::size_t i = 0; i < centroids.size(); ++i) {
       confusions[i].add(test_classes[file], centroids[i].predict(counts));
     }

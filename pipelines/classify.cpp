@@ -101,7 +101,7 @@ void take_windows_of(const ClassifierSpec& classifier, const CommandLine& line, 
 
 // One row a record. `true_classes`, by file, are empty where the truth is not known, and then so is the
 // result.
-ConfusionMatrix write_table(Inference& inference, const ClassifyOptions& options,
+ConfusionMatrix write_table(Inference& inference, const CommandLine& line, const ClassifyOptions& options,
                             const std::vector<std::string>& labels,
                             const std::vector<std::int64_t>& true_classes) {
   const bool evaluates = !true_classes.empty();
@@ -121,8 +121,8 @@ ConfusionMatrix write_table(Inference& inference, const ClassifyOptions& options
     }
     table.end_row();
   };
-  run_records(inference, options.records.open(inference.preferred_chunk_tokens()), {.label = "classifying"},
-              add_row);
+  run_records(inference, options.records.open(line.common(), inference.preferred_chunk_tokens()),
+              {.label = "classifying"}, add_row);
   table.commit();
   return confusion;
 }
@@ -154,7 +154,7 @@ void classify(const std::vector<std::string>& arguments) {
   if (truth) true_classes = classes_of(*truth, labels);
 
   Inference inference(model, line.execution().options, {.readout = Readout::probabilities});
-  const ConfusionMatrix confusion = write_table(inference, options, labels, true_classes);
+  const ConfusionMatrix confusion = write_table(inference, line, options, labels, true_classes);
   if (!truth) return;
   log_confusion(confusion);
   if (options.output == "-") return;

@@ -9,6 +9,7 @@
 #include <iostream>
 #include <limits>
 #include <set>
+#include <thread>
 #include <utility>
 
 #include "pipelines/logging.hpp"
@@ -70,6 +71,10 @@ void add_config_line(std::string& config, const std::string& name, const std::st
 }
 
 }  // namespace
+
+int CommonOptions::thread_count() const {
+  return threads > 0 ? threads : std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
+}
 
 CommandLine::CommandLine(std::string name, std::string synopsis, std::string about)
     : name_(std::move(name)), synopsis_(std::move(synopsis)), about_(std::move(about)) {}

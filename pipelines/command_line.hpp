@@ -37,6 +37,9 @@ struct CommonOptions {
   std::uint64_t seed = 1;
   bool quiet = false;
   bool verbose = false;
+
+  /// `threads`, or as many as the machine has.
+  int thread_count() const;
 };
 
 class CommandLine {

@@ -101,8 +101,8 @@ std::string fingerprint(const EmbedOptions& options, const Model& model, Precisi
       "regions {} {} split {} {} reference {} ambiguous {} inputs {}",
       model.fingerprint(), precision_name(precision), options.pool, options.layer, options.reverse_complement,
       records.window, records.stride, fmt::join(records.regions, ","), identity_or_none(records.regions_file),
-      identity_or_none(records.split), records.only, records.input.reference, records.input.ambiguous,
-      fmt::join(inputs, ","));
+      identity_or_none(records.split), records.only, records.input.reading.reference,
+      records.input.reading.ambiguous, fmt::join(inputs, ","));
 }
 
 io::AnnDataSettings settings(const CommandLine& line, const EmbedOptions& options, const Model& model,
@@ -128,10 +128,10 @@ struct TokenPosition {
   std::int64_t tokens = 0;   // done of the one after them
 };
 
-TokenPosition find_token(const EmbedOptions& options, std::int64_t rows) {
+TokenPosition find_token(const CommandLine& line, const EmbedOptions& options, std::int64_t rows) {
   TokenPosition position;
   if (rows == 0) return position;
-  io::ChunkStream stream = options.records.open(io::kLaneBufferTokens);
+  io::ChunkStream stream = options.records.open(line.common(), io::kLaneBufferTokens);
   io::TokenChunk chunk;
   while (stream.next(chunk)) {
     stop_if_interrupted(/*resumable=*/true);
@@ -216,14 +216,15 @@ void embed(const std::vector<std::string>& arguments) {
   const std::int64_t done = writer.rows();
   if (done > 0) spdlog::info("going on behind {} rows of an earlier run", done);
   TokenPosition position{.records = done};
-  if (options.per_token()) position = find_token(options, done);
+  if (options.per_token()) position = find_token(line, options, done);
 
   EmbeddingRows rows(writer);
   Deliver deliver = options.per_token()      ? one_row_a_token(rows, position.tokens)
                     : options.both_strands() ? one_row_a_strand_pair(rows)
                                              : one_row_a_record(rows);
   try {
-    run_records(inference, options.records.open(inference.preferred_chunk_tokens(), position.records),
+    run_records(inference,
+                options.records.open(line.common(), inference.preferred_chunk_tokens(), position.records),
                 {.label = "embedding", .both_strands = options.both_strands(), .resumable = true}, deliver);
   } catch (const Interrupted&) {
     rows.flush();

@@ -9,6 +9,7 @@
 
 #include "io/input_error.hpp"
 #include "pipelines/command_line.hpp"
+#include "pipelines/input_options.hpp"
 #include "pipelines/logging.hpp"
 #include "pipelines/manifest.hpp"
 #include "pipelines/training_data.hpp"
@@ -29,12 +30,11 @@ struct FinetuneOptions {
   std::int64_t batch = 0;
   double holdout = 0;
   std::int64_t valid_windows = 0;
-  std::string reference;
-  std::string ambiguous;
+  ReadingOptions reading;
 
   void add_to(CommandLine& line);
   WindowRule windows() const;
-  TrainingDataOptions data(std::uint64_t seed) const;
+  TrainingDataOptions data(const CommonOptions& common) const;
 };
 
 void FinetuneOptions::add_to(CommandLine& line) {
@@ -58,11 +58,9 @@ void FinetuneOptions::add_to(CommandLine& line) {
            "kept from training and listed as test in RUN/split.tsv, where the manifest has no split: the end of every "
            "record, or of short records so many as a whole")
       ("valid-windows", po::value(&valid_windows)->default_value(512)->value_name("N")
-           ->notifier(at_least<std::int64_t>("valid-windows", 1)), "how many validation windows to use each time")
-      ("reference,f", po::value(&reference)->value_name("REF.fa"), "reference of CRAM input, with its .fai")
-      ("ambiguous", po::value(&ambiguous)->default_value("n")->value_name("HOW")
-           ->notifier(one_of("ambiguous", {"n", "unk", "error"})), "IUPAC codes: n, unk or error");
+           ->notifier(at_least<std::int64_t>("valid-windows", 1)), "how many validation windows to use each time");
   // clang-format on
+  reading.add_to(line, "Data");
   training.add_to(line, {.learning_rate = 1e-3, .epochs = 3, .valid_fraction = 0.1});
   line.example("longstrand finetune --init run/best --labels data/species.tsv -o species --window 4096");
 }
@@ -78,14 +76,11 @@ WindowRule FinetuneOptions::windows() const {
   return rule;
 }
 
-TrainingDataOptions FinetuneOptions::data(std::uint64_t seed) const {
-  TrainingDataOptions data{
-      .windows = windows(),
-      .split = {.valid = training.valid_fraction * (1 - holdout), .test = holdout, .seed = seed},
-
-      .ambiguous = io::parse_ambiguous(ambiguous)};
-  data.source.reference = reference;
-  return data;
+TrainingDataOptions FinetuneOptions::data(const CommonOptions& common) const {
+  return {.windows = windows(),
+          .split = {.valid = training.valid_fraction * (1 - holdout), .test = holdout, .seed = common.seed},
+          .source = reading.source_options(common),
+          .ambiguous = reading.ambiguous_policy()};
 }
 
 std::vector<TrainingInput> inputs_of(const Manifest& manifest) {
@@ -97,9 +92,9 @@ std::vector<TrainingInput> inputs_of(const Manifest& manifest) {
 }
 
 TokenStore training_data(const RunFolder& run, const FinetuneOptions& options, const Manifest& manifest,
-                         std::uint64_t seed) {
+                         const CommonOptions& common) {
   const auto inputs = inputs_of(manifest);
-  const auto data = options.data(seed);
+  const auto data = options.data(common);
   // split.tsv is completed after the store: without it the run was killed in between.
   if (options.training.resume && std::filesystem::exists(run.file("split.tsv"))) {
     if (auto found = find_training_data(run.file("data"), inputs, data)) return std::move(*found);
@@ -169,7 +164,7 @@ void finetune(const std::vector<std::string>& arguments) {
 
   RunFolder run(options.training.output, options.training.start());
   Model model = initial_model(run, options, manifest, seed);
-  const TokenStore store = training_data(run, options, manifest, seed);
+  const TokenStore store = training_data(run, options, manifest, line.common());
   report_data(store, manifest);
   const WindowSampler sampler(store, {.batch = options.batch,
                                       .seed = seed,

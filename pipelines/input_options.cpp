@@ -2,11 +2,9 @@
 
 namespace longstrand::pipelines {
 
-void InputOptions::add_to(CommandLine& line, bool required) {
-  auto* inputs = po::value(&paths);
-  line.positional("input", required ? inputs->required() : inputs);
+void ReadingOptions::add_to(CommandLine& line, const std::string& heading) {
   // clang-format off
-  line.group("Input (FASTA, FASTQ, SAM, BAM, CRAM; plain, gzip or bgzf; - for standard input)").add_options()
+  line.group(heading).add_options()
       ("reference,f", po::value(&reference)->value_name("REF.fa"), "reference of CRAM input, with its .fai")
       ("ambiguous", po::value(&ambiguous)->default_value("n")->value_name("HOW")
            ->notifier(one_of("ambiguous", {"n", "unk", "error"})),
@@ -14,10 +12,17 @@ void InputOptions::add_to(CommandLine& line, bool required) {
   // clang-format on
 }
 
-io::SourceOptions InputOptions::source_options() const {
+io::SourceOptions ReadingOptions::source_options(const CommonOptions& common) const {
   io::SourceOptions options;
   options.reference = reference;
+  options.decompression_threads = common.thread_count() > 1 ? 1 : 0;
   return options;
+}
+
+void InputOptions::add_to(CommandLine& line, bool required) {
+  auto* inputs = po::value(&paths);
+  line.positional("input", required ? inputs->required() : inputs);
+  reading.add_to(line, "Input (FASTA, FASTQ, SAM, BAM, CRAM; plain, gzip or bgzf; - for standard input)");
 }
 
 }  // namespace longstrand::pipelines

@@ -12,6 +12,7 @@
 #include "io/input_error.hpp"
 #include "io/sequence_statistics.hpp"
 #include "pipelines/command_line.hpp"
+#include "pipelines/input_options.hpp"
 #include "pipelines/interrupt.hpp"
 #include "src/model.hpp"
 
@@ -143,17 +144,17 @@ void inspect(const std::vector<std::string>& arguments) {
       "Says what is in sequence files, model folders, run folders and embeddings (.h5ad), one line each\n"
       "under a header of what the columns are.");
   std::vector<std::string> paths;
-  std::string reference;
+  ReadingOptions reading;
   bool as_json = false;
   line.positional("path", po::value(&paths)->required());
   line.group("Options").add_options()("json", po::bool_switch(&as_json), "one JSON array of objects")(
-      "reference,f", po::value(&reference)->value_name("REF.fa"), "reference of CRAM files, with its .fai");
+      "reference,f", po::value(&reading.reference)->value_name("REF.fa"),
+      "reference of CRAM files, with its .fai");
   line.example("longstrand inspect data/genomes/*.fa.gz");
   line.example("longstrand inspect --json run run/model");
   if (!line.parse(arguments)) return;
 
-  io::SourceOptions options;
-  options.reference = reference;
+  const io::SourceOptions options = reading.source_options(line.common());
   io::AtomicFile output("-");
   Json all = Json::array();
   std::string header;

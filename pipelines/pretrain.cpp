@@ -96,7 +96,7 @@ void check_usage(const CommandLine& line, const PretrainOptions& options) {
   }
 }
 
-TokenStore training_data(const RunFolder& run, const PretrainOptions& options, std::uint64_t seed) {
+TokenStore training_data(const RunFolder& run, const PretrainOptions& options, const CommonOptions& common) {
   std::vector<TrainingInput> inputs;
   for (const auto& path : options.input.paths) inputs.push_back({.path = path});
   if (!options.valid.empty()) {
@@ -104,9 +104,9 @@ TokenStore training_data(const RunFolder& run, const PretrainOptions& options, s
     for (const auto& path : options.valid) inputs.push_back({.path = path, .split = Split::valid});
   }
   const TrainingDataOptions data{.windows = {.window = options.context_bases()},
-                                 .split = {.valid = options.training.valid_fraction, .seed = seed},
-                                 .source = options.input.source_options(),
-                                 .ambiguous = options.input.ambiguous_policy()};
+                                 .split = {.valid = options.training.valid_fraction, .seed = common.seed},
+                                 .source = options.input.reading.source_options(common),
+                                 .ambiguous = options.input.reading.ambiguous_policy()};
   if (options.training.resume) {
     if (auto found = find_training_data(run.file("data"), inputs, data)) return std::move(*found);
   }
@@ -158,7 +158,7 @@ void pretrain(const std::vector<std::string>& arguments) {
   std::optional<Model> init;
   if (!options.init.empty()) init = Model::load(options.init);
   RunFolder run(options.training.output, options.training.start());
-  const TokenStore store = training_data(run, options, seed);
+  const TokenStore store = training_data(run, options, line.common());
   const std::int64_t batch = windows_in(store, Split::train, options.batch_tokens);
   report_data(store, batch);
   const WindowSampler sampler(store,

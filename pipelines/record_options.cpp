@@ -38,8 +38,8 @@ void RecordOptions::check(const CommandLine& line) const {
   }
 }
 
-io::SourceOptions RecordOptions::source_options() const {
-  io::SourceOptions options = input.source_options();
+io::SourceOptions RecordOptions::source_options(const CommonOptions& common) const {
+  io::SourceOptions options = input.reading.source_options(common);
   options.regions = regions;
   options.regions_file = regions_file;
   return options;
@@ -50,16 +50,17 @@ std::vector<SplitFile> RecordOptions::split_files() const {
   return read_split_files(split, parts);
 }
 
-io::ChunkStream RecordOptions::open(std::int64_t chunk_tokens, std::int64_t skip_records) const {
+io::ChunkStream RecordOptions::open(const CommonOptions& common, std::int64_t chunk_tokens,
+                                    std::int64_t skip_records) const {
   // One lane: a CPU gains nothing from more, and records end in the order of the input.
   const io::ChunkStreamOptions options{.lanes = 1,
                                        .chunk_tokens = chunk_tokens,
-                                       .ambiguous = input.ambiguous_policy(),
+                                       .ambiguous = input.reading.ambiguous_policy(),
                                        .window = window,
                                        .stride = stride,
                                        .skip_records = skip_records};
-  if (!split.empty()) return open_split_files(split_files(), source_options(), options);
-  return {input.paths, source_options(), options};
+  if (!split.empty()) return open_split_files(split_files(), source_options(common), options);
+  return {input.paths, source_options(common), options};
 }
 
 }  // namespace longstrand::pipelines

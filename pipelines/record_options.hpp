@@ -28,10 +28,11 @@ struct RecordOptions {
   /// for.
   void check(const CommandLine& line) const;
 
-  io::SourceOptions source_options() const;
+  io::SourceOptions source_options(const CommonOptions& common) const;
   std::vector<SplitFile> split_files() const;
   /// All records, windows, regions or windows of the split, of all inputs.
-  io::ChunkStream open(std::int64_t chunk_tokens, std::int64_t skip_records = 0) const;
+  io::ChunkStream open(const CommonOptions& common, std::int64_t chunk_tokens,
+                       std::int64_t skip_records = 0) const;
 };
 
 }  // namespace longstrand::pipelines

@@ -40,8 +40,8 @@ void score(const std::vector<std::string>& arguments) {
   const ResolvedExecution execution = line.execution(/*small_differences=*/true);
   Inference inference(model, execution.options, {.readout = Readout::log_likelihood});
   io::TsvWriter table(output, kColumns);
-  run_records(inference, records.open(inference.preferred_chunk_tokens()), {.label = "scoring"},
-              [&](const ChunkResult& result) {
+  run_records(inference, records.open(line.common(), inference.preferred_chunk_tokens()),
+              {.label = "scoring"}, [&](const ChunkResult& result) {
                 if (!ends_record(result)) return;
                 const io::RecordInfo& record = record_of(result);
                 const double log_likelihood = result.log_likelihood[0];

@@ -172,6 +172,17 @@ class ClassifyTest(unittest.TestCase):
         self.assertAlmostEqual(report["cosine"]["accuracy"], nearest(numpy.linalg.norm, recentre=True))
         self.assertEqual(report["accuracy"], max(report["euclidean"]["accuracy"], report["cosine"]["accuracy"]))
 
+    def test_the_baseline_reads_inputs_as_the_other_commands_do(self):
+        files = {label: write_fasta(self.folder / f"{label}_iupac.fa", {"r": "ACGTR" * 20}) for label in ("a", "b")}
+        split = self.folder / "iupac.tsv"
+        split.write_text("path\trecord\trecord_index\tstart\tend\tlabel\tsplit\n" + "".join(
+            f"{file}\tr\t0\t{start}\t{start + 50}\t{label}\t{part}\n"
+            for label, file in files.items() for start, part in ((0, "train"), (50, "test"))))
+        run("baseline", "--split", split, "-q")
+        message = error_of("baseline", "--split", split, "--ambiguous", "error")
+        for word in ("iupac.fa", "position 5", "'R'"):
+            self.assertIn(word, message)
+
     def test_failures_are_one_line_and_leave_no_table(self):
         output = self.folder / "wrong.tsv"
         plain = write_model(self.folder / "plain")
