@@ -24,11 +24,30 @@ void synchronize(Device device);
 
 /// Zero-filled. Throws DeviceOutOfMemory, or std::runtime_error for any other fault of the device.
 std::byte* allocate(std::size_t size_bytes, Device device);
+/// Waits for whatever may still use the memory.
 void deallocate(std::byte* pointer) noexcept;
 /// Waits for the device before and after: memory of a Buffer is zeroed between uses, not within one.
 void zero(std::byte* pointer, std::size_t size_bytes, Device device);
+std::size_t memory_bytes(Device device);
 
-void copy_runs(const void* from, void* to, const detail::Runs& runs, bool on_device, Context& context);
+/// Host memory that a GPU reads and writes by itself, while the host goes on.
+void deallocate_pinned(std::byte* pointer) noexcept;
+struct PinnedFree {
+  void operator()(std::byte* pointer) const noexcept {
+    if constexpr (kCudaBuilt) deallocate_pinned(pointer);
+  }
+};
+using PinnedMemory = std::unique_ptr<std::byte, PinnedFree>;
+/// Empty where the system gives none: callers use ordinary memory then, and wait.
+PinnedMemory allocate_pinned(std::size_t size_bytes) noexcept;
+
+// Copies, in order with the context's operations. What lies on the host may be used or freed on return.
+void copy_on_device(const void* from, void* to, const detail::Runs& runs, Context& context);
+/// Returns before it is done: the host's values go through pinned memory.
+void copy_from_host(const void* from, void* to, const detail::Runs& runs, Context& context);
+void copy_to_host(const void* from, void* to, const detail::Runs& runs, Context& context);
+/// As copy_to_host, but `to` is pinned memory, and there only behind an event recorded after this.
+void start_copy_to_pinned(const void* from, void* to, std::size_t size_bytes, Context& context);
 template <class T>
 void fill_runs(T* to, std::int64_t rows, std::int64_t row_size, std::int64_t row_stride, T value,
                Context& context);
@@ -44,6 +63,20 @@ struct SessionDelete {
 using SessionPtr = std::unique_ptr<Session, SessionDelete>;
 SessionPtr make_session(Device device);
 void synchronize(Session& session);
+
+/// A mark between operations that the host can wait for.
+class Event;
+void destroy(Event* event) noexcept;
+struct EventDelete {
+  void operator()(Event* event) const noexcept {
+    if constexpr (kCudaBuilt) destroy(event);
+  }
+};
+using EventPtr = std::unique_ptr<Event, EventDelete>;
+EventPtr make_event(Device device);
+/// Behind all operations so far.
+void record(Event& event, Context& context);
+void wait(Event& event);
 
 }  // namespace cuda
 }  // namespace longstrand

@@ -1,3 +1,6 @@
+#include <algorithm>
+#include <cstring>
+
 #include "kernels/check.hpp"
 #include "kernels/cuda_session.cuh"
 #include "kernels/transfer.hpp"
@@ -38,8 +41,27 @@ void zero(std::byte* pointer, std::size_t size_bytes, Device device) {
   check(cudaDeviceSynchronize(), "zero memory");
 }
 
-void copy_runs(const void* from, void* to, const detail::Runs& runs, bool on_device, Context& context) {
-  const cudaStream_t stream = stream_of(context);
+std::size_t memory_bytes(Device device) {
+  check(cudaSetDevice(device.index), "select the device");
+  std::size_t free_bytes = 0, total_bytes = 0;
+  check(cudaMemGetInfo(&free_bytes, &total_bytes), "read the device's memory");
+  return total_bytes;
+}
+
+PinnedMemory allocate_pinned(std::size_t size_bytes) noexcept {
+  void* pointer = nullptr;
+  if (cudaHostAlloc(&pointer, size_bytes, cudaHostAllocDefault) != cudaSuccess) {
+    cudaGetLastError();  // not an error: callers do without
+    return nullptr;
+  }
+  return PinnedMemory(static_cast<std::byte*>(pointer));
+}
+
+void deallocate_pinned(std::byte* pointer) noexcept { cudaFreeHost(pointer); }
+
+namespace {
+
+void copy_runs(const void* from, void* to, const detail::Runs& runs, cudaStream_t stream) {
   if (runs.rows == 1) {
     check(cudaMemcpyAsync(to, from, runs.row_bytes, cudaMemcpyDefault, stream), "copy");
   } else {
@@ -47,7 +69,61 @@ void copy_runs(const void* from, void* to, const detail::Runs& runs, bool on_dev
                             cudaMemcpyDefault, stream),
           "copy rows");
   }
-  if (!on_device) check(cudaStreamSynchronize(stream), "copy");
+}
+
+/// Runs that fit a segment of the ring together.
+void copy_staged(const std::byte* from, std::byte* to, const detail::Runs& runs, Session& session) {
+  std::byte* staged =
+      session.staging.take(static_cast<std::size_t>(runs.rows * runs.row_bytes), session.stream);
+  if (staged == nullptr) {
+    copy_runs(from, to, runs, session.stream);
+    check(cudaStreamSynchronize(session.stream), "copy");
+    return;
+  }
+  for (std::int64_t row = 0; row < runs.rows; ++row) {
+    std::memcpy(staged + row * runs.row_bytes, from + row * runs.from_stride, runs.row_bytes);
+  }
+  copy_runs(staged, to, {runs.rows, runs.row_bytes, runs.row_bytes, runs.to_stride}, session.stream);
+}
+
+}  // namespace
+
+void copy_on_device(const void* from, void* to, const detail::Runs& runs, Context& context) {
+  copy_runs(from, to, runs, stream_of(context));
+}
+
+void copy_from_host(const void* from, void* to, const detail::Runs& runs, Context& context) {
+  constexpr auto kSegment_bytes = static_cast<std::int64_t>(StagingRing::kSegment_bytes);
+  Session& session = session_of(context);
+  const auto* source = static_cast<const std::byte*>(from);
+  auto* target = static_cast<std::byte*>(to);
+  if (runs.row_bytes <= kSegment_bytes) {
+    const std::int64_t rows_at_once = kSegment_bytes / runs.row_bytes;
+    for (std::int64_t row = 0; row < runs.rows; row += rows_at_once) {
+      const std::int64_t rows = std::min(rows_at_once, runs.rows - row);
+      copy_staged(source + row * runs.from_stride, target + row * runs.to_stride,
+                  {rows, runs.row_bytes, runs.from_stride, runs.to_stride}, session);
+    }
+    return;
+  }
+  for (std::int64_t row = 0; row < runs.rows; ++row) {
+    for (std::int64_t begin = 0; begin < runs.row_bytes; begin += kSegment_bytes) {
+      const std::int64_t size = std::min(kSegment_bytes, runs.row_bytes - begin);
+      copy_staged(source + row * runs.from_stride + begin, target + row * runs.to_stride + begin,
+                  {1, size, size, size}, session);
+    }
+  }
+}
+
+void copy_to_host(const void* from, void* to, const detail::Runs& runs, Context& context) {
+  const cudaStream_t stream = stream_of(context);
+  copy_runs(from, to, runs, stream);
+  check(cudaStreamSynchronize(stream), "copy to the host");
+}
+
+void start_copy_to_pinned(const void* from, void* to, std::size_t size_bytes, Context& context) {
+  check(cudaMemcpyAsync(to, from, size_bytes, cudaMemcpyDeviceToHost, stream_of(context)),
+        "copy to the host");
 }
 
 namespace {
@@ -77,6 +153,7 @@ void fill_runs(T* to, std::int64_t rows, std::int64_t row_size, std::int64_t row
 
 template void fill_runs(float*, std::int64_t, std::int64_t, std::int64_t, float, Context&);
 template void fill_runs(double*, std::int64_t, std::int64_t, std::int64_t, double, Context&);
+template void fill_runs(std::int32_t*, std::int64_t, std::int64_t, std::int64_t, std::int32_t, Context&);
 template void fill_runs(std::int64_t*, std::int64_t, std::int64_t, std::int64_t, std::int64_t, Context&);
 
 Session::Session(Device where) : device(where) {
@@ -93,6 +170,7 @@ Session::Session(Device where) : device(where) {
 }
 
 Session::~Session() {
+  if (stream) cudaStreamSynchronize(stream);  // copies out of the staging ring, say
   cudaFree(blas_workspace);
   if (blas) cublasLtDestroy(blas);
   if (stream) cudaStreamDestroy(stream);
@@ -105,6 +183,26 @@ Session& session_of(Context& context) {
 
 SessionPtr make_session(Device device) { return SessionPtr(new Session(device)); }
 void destroy(Session* session) noexcept { delete session; }
+class Event {
+ public:
+  Event() { check(cudaEventCreateWithFlags(&handle, cudaEventDisableTiming), "create an event"); }
+  ~Event() { cudaEventDestroy(handle); }
+  Event(const Event&) = delete;
+  Event& operator=(const Event&) = delete;
+
+  cudaEvent_t handle = nullptr;
+};
+
+EventPtr make_event(Device device) {
+  check(cudaSetDevice(device.index), "select the device");
+  return EventPtr(new Event);
+}
+void destroy(Event* event) noexcept { delete event; }
+void record(Event& event, Context& context) {
+  check(cudaEventRecord(event.handle, stream_of(context)), "record an event");
+}
+void wait(Event& event) { check(cudaEventSynchronize(event.handle), "wait for the device"); }
+
 void synchronize(Session& session) { check(cudaStreamSynchronize(session.stream), "wait for the device"); }
 
 }  // namespace longstrand::cuda

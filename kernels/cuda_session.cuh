@@ -11,6 +11,7 @@
 #include "kernels/context.hpp"
 #include "kernels/cuda_matmul.cuh"
 #include "kernels/cuda_runtime.hpp"
+#include "kernels/cuda_staging.cuh"
 #include "kernels/view.hpp"
 
 namespace longstrand::cuda {
@@ -34,6 +35,7 @@ class Session {
   MatmulAlgorithms matmul_algorithms;
   int multiprocessors = 0;
   int compute_capability = 0;  // 90 for 9.0
+  StagingRing staging;
 };
 
 /// The session of a Context on a CUDA device, made current on the calling thread.

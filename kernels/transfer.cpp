@@ -10,10 +10,10 @@ namespace longstrand::detail {
 void copy_runs(const void* from, Device from_device, void* to, Device to_device, const Runs& runs,
                Context& context) {
   if constexpr (kCudaBuilt) {
-    if (from_device.kind == DeviceKind::cuda || to_device.kind == DeviceKind::cuda) {
-      cuda::copy_runs(from, to, runs, from_device == to_device, context);
-      return;
-    }
+    const bool from_gpu = from_device.kind == DeviceKind::cuda, to_gpu = to_device.kind == DeviceKind::cuda;
+    if (from_gpu && to_gpu) return cuda::copy_on_device(from, to, runs, context);
+    if (from_gpu) return cuda::copy_to_host(from, to, runs, context);
+    if (to_gpu) return cuda::copy_from_host(from, to, runs, context);
   }
   for (std::int64_t row = 0; row < runs.rows; ++row) {
     std::memcpy(static_cast<std::byte*>(to) + row * runs.to_stride,
@@ -35,6 +35,7 @@ void fill_runs(T* to, std::int64_t rows, std::int64_t row_size, std::int64_t row
 
 template void fill_runs(float*, std::int64_t, std::int64_t, std::int64_t, float, Context&);
 template void fill_runs(double*, std::int64_t, std::int64_t, std::int64_t, double, Context&);
+template void fill_runs(std::int32_t*, std::int64_t, std::int64_t, std::int64_t, std::int32_t, Context&);
 template void fill_runs(std::int64_t*, std::int64_t, std::int64_t, std::int64_t, std::int64_t, Context&);
 
 }  // namespace longstrand::detail

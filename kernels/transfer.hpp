@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstddef>
+#include <vector>
 
 #include "kernels/check.hpp"
 #include "kernels/context.hpp"
@@ -22,7 +23,8 @@ void fill_runs(T* to, std::int64_t rows, std::int64_t row_size, std::int64_t row
 }  // namespace detail
 
 /// Copies between views of one shape, from and to any device. In order with the operations of `context`; what
-/// lies on the host may be used or freed on return.
+/// lies on the host may be used or freed on return. To a GPU it returns before the copy is done; to the host
+/// it waits for it (kernels/readback.hpp does not).
 template <class T, int Rank>
 void copy(const View<const T, Rank>& from, const View<T, Rank>& to, Context& context) {
   require_shape<T, Rank>("copy: to", to, from.shape);
@@ -55,6 +57,20 @@ void fill(const View<T, Rank>& to, std::type_identity_t<T> value, Context& conte
   } else if constexpr (Rank > 2) {
     for (std::int64_t i = 0; i < to.shape[0]; ++i) fill(to.index(i), value, context);
   }
+}
+
+/// Values of the host where operations of `context` can read them: a packed copy in `arena`, which is of the
+/// context's device, or on a CPU the view itself.
+template <class T, int Rank>
+View<const T, Rank> upload(const View<const T, Rank>& from, Arena& arena, Context& context) {
+  if (context.device.kind == DeviceKind::cpu) return from;
+  const auto to = arena.take<T, Rank>(from.shape);
+  copy(from, to, context);
+  return to;
+}
+template <class T>
+View<const T, 1> upload(const std::vector<T>& from, Arena& arena, Context& context) {
+  return upload(View<const T, 1>(from.data(), {static_cast<std::int64_t>(from.size())}), arena, context);
 }
 
 }  // namespace longstrand
