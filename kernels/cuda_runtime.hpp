@@ -28,7 +28,7 @@ std::byte* allocate(std::size_t size_bytes, Device device);
 void deallocate(std::byte* pointer) noexcept;
 /// Waits for the device before and after: memory of a Buffer is zeroed between uses, not within one.
 void zero(std::byte* pointer, std::size_t size_bytes, Device device);
-std::size_t memory_bytes(Device device);
+std::int64_t memory_bytes(Device device);
 
 /// Host memory that a GPU reads and writes by itself, while the host goes on.
 void deallocate_pinned(std::byte* pointer) noexcept;

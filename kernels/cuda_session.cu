@@ -41,11 +41,11 @@ void zero(std::byte* pointer, std::size_t size_bytes, Device device) {
   check(cudaDeviceSynchronize(), "zero memory");
 }
 
-std::size_t memory_bytes(Device device) {
+std::int64_t memory_bytes(Device device) {
   check(cudaSetDevice(device.index), "select the device");
   std::size_t free_bytes = 0, total_bytes = 0;
   check(cudaMemGetInfo(&free_bytes, &total_bytes), "read the device's memory");
-  return total_bytes;
+  return static_cast<std::int64_t>(total_bytes);
 }
 
 PinnedMemory allocate_pinned(std::size_t size_bytes) noexcept {

@@ -10,7 +10,7 @@ namespace longstrand {
 
 template <class From, class To>
 void convert(View<const From, 2> from, View<To, 2> to, Context& context) {
-  require_shape("convert: to", to, from.shape);
+  require_shape<To, 2>("convert: to", to, from.shape);
   if constexpr (kCudaBuilt) {
     if (context.device.kind == DeviceKind::cuda) return cuda::convert(from, to, context);
   }
@@ -21,7 +21,7 @@ void convert(View<const From, 2> from, View<To, 2> to, Context& context) {
 }
 
 void add(View<const float, 1> from, View<float, 1> to, Context& context) {
-  require_shape("add: to", to, from.shape);
+  require_shape<float, 1>("add: to", to, from.shape);
   if constexpr (kCudaBuilt) {
     if (context.device.kind == DeviceKind::cuda) return cuda::add(from, to, context);
   }

@@ -57,7 +57,7 @@ void add(View<const float, 1> from, View<float, 1> to, Context& context) {
   if (from.size() == 0) return;
   Session& session = session_of(context);
   add_kernel<<<blocks_for(from.size(), session), kThreads, 0, session.stream>>>(from.data, to.data,
-                                                                               from.size());
+                                                                                from.size());
   check_launch("add");
 }
 

@@ -15,6 +15,12 @@ std::size_t round_up(std::size_t size_bytes) {
 
 }  // namespace
 
+std::int64_t device_memory_bytes(Device device) {
+  assert(device.kind == DeviceKind::cuda);
+  if constexpr (kCudaBuilt) return cuda::memory_bytes(device);
+  return 0;
+}
+
 Buffer::Buffer(std::size_t size_bytes, Device device) : size_bytes_(size_bytes), device_(device) {
   if (size_bytes == 0) return;
   if constexpr (kCudaBuilt) {

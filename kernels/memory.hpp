@@ -20,6 +20,9 @@ struct DeviceOutOfMemory : std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
+/// Of a GPU, in all.
+std::int64_t device_memory_bytes(Device device);
+
 /// A zero-filled block on a device, aligned to kAlignment_bytes. Throws std::bad_alloc, or DeviceOutOfMemory
 /// on a GPU.
 class Buffer {
@@ -48,12 +51,13 @@ class Array {
  public:
   Array() = default;
   explicit Array(std::array<std::int64_t, Rank> shape, Device device = {})
-      : buffer_(size_bytes(shape), device), shape_(shape) {}
+      : buffer_(bytes_of(shape), device), shape_(shape) {}
   View<T, Rank> view() const { return {reinterpret_cast<T*>(buffer_.data()), shape_, buffer_.device()}; }
   void zero() { buffer_.zero(); }
+  std::size_t size_bytes() const { return buffer_.size_bytes(); }
 
  private:
-  static std::size_t size_bytes(const std::array<std::int64_t, Rank>& shape) {
+  static std::size_t bytes_of(const std::array<std::int64_t, Rank>& shape) {
     std::int64_t count = 1;
     for (const std::int64_t extent : shape) count *= extent;
     return static_cast<std::size_t>(count) * sizeof(T);

@@ -164,6 +164,7 @@ struct Workers::Pool {
 
 Workers::Workers(int threads, Device device) : pool_(std::make_unique<Pool>()) {
   assert(threads >= 1);
+  if (device.kind == DeviceKind::cuda) threads = 1;
   for (int i = 0; i < threads; ++i) contexts_.push_back(std::make_unique<Context>(device));
   for (int i = 1; i < threads; ++i) {
     pool_->helpers.emplace_back([pool = pool_.get(), context = contexts_[i].get()] { pool->help(*context); });

@@ -13,7 +13,8 @@
 
 namespace longstrand {
 
-/// A fixed set of threads, the calling one included, each with its own Context.
+/// A fixed set of threads, the calling one included, each with its own Context. Of a GPU, whose operations
+/// all go to one stream, the calling one alone: it takes an item through all stages before the next one.
 class Workers {
  public:
   explicit Workers(int threads, Device device = {});

@@ -91,6 +91,7 @@ class TrainingLoop {
     line["valid_accuracy"] = result.accuracy;
     if (!better(result)) return;
     state_.best = {.step = state_.step, .loss = result.loss, .accuracy = result.accuracy};
+    trainer_.update_model();
     run_.save_best(model_);
   }
 
@@ -103,6 +104,7 @@ class TrainingLoop {
 
   void save() {
     metrics_.sync();
+    trainer_.update_model();
     run_.save(model_, trainer_, state_);
     saved_step_ = state_.step;
   }

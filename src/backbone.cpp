@@ -1,25 +1,25 @@
 #include "src/backbone.hpp"
 
-#include <algorithm>
 #include <cassert>
 
 #include "kernels/embedding.hpp"
 #include "kernels/rms_norm.hpp"
+#include "kernels/transfer.hpp"
 
 namespace longstrand {
 
 template <class T>
-Backbone<T>::Backbone(const Model& model, bool for_backward, Context& context)
-    : d_model_(model.config().d_model),
-      norm_epsilon_(static_cast<float>(model.config().norm_epsilon)),
+Backbone<T>::Backbone(const ModelConfig& config, const ParameterStore& weights, bool for_backward,
+                      Context& context)
+    : d_model_(config.d_model),
+      norm_epsilon_(static_cast<float>(config.norm_epsilon)),
       for_backward_(for_backward) {
-  const ParameterStore& weights = model.parameters();
   embedding_ = weights.matrix(kEmbeddingWeight);
-  lm_head_weight_ = weights.matrix(model.config().tie_embeddings ? kEmbeddingWeight : kLmHeadWeight);
-  for (std::int64_t i = 0; i < model.config().n_layer; ++i) {
+  lm_head_weight_ = weights.matrix(config.tie_embeddings ? kEmbeddingWeight : kLmHeadWeight);
+  for (std::int64_t i = 0; i < config.n_layer; ++i) {
     const std::string prefix = layer_prefix(i);
     norm_weights_.push_back(weights.flat(prefix + "norm.weight"));
-    mixers_.push_back(make_mixer<T>(model.config(), prefix + "mixer.", weights));
+    mixers_.push_back(make_mixer<T>(config, prefix + "mixer.", weights));
   }
   norm_weights_.push_back(weights.flat(kFinalNormWeight));
   prepare(context);
@@ -61,7 +61,7 @@ void Backbone<T>::layer(int index, View<float, 3> residual, View<T, 3> hidden, V
   saved->normed = normed;
   saved->mixer = std::move(kept);
   saved->residual = keep->take<float, 3>(residual.shape);
-  std::copy_n(residual.data, residual.size(), saved->residual.data);
+  copy(residual, saved->residual, context);
 }
 
 template <class T>
@@ -94,7 +94,7 @@ void Backbone<T>::layer_backward(int index, const Saved& saved, View<float, 3> d
 template <class T>
 void Backbone<T>::finish_backward(View<const float, 3> residual, View<T, 3> d_out, View<float, 3> d_residual,
                                   View<T, 3> d_hidden, ParameterStore& gradients, Context& context) const {
-  std::fill_n(d_residual.data, d_residual.size(), 0.0F);
+  fill(d_residual, 0.0F, context);
   const RmsNormGradient<T> norm{.d_out = rows<const T>(d_out),
                                 .d_residual = rows(d_residual),
                                 .d_hidden = rows(d_hidden),

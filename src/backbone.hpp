@@ -20,8 +20,9 @@ namespace longstrand {
 template <class T>
 class Backbone {
  public:
-  /// The model must outlive it. `for_backward`: gradients will be asked for.
-  Backbone(const Model& model, bool for_backward, Context& context);
+  /// `weights`, of a model of that shape and on the context's device, must outlive it. `for_backward`:
+  /// gradients will be asked for.
+  Backbone(const ModelConfig& config, const ParameterStore& weights, bool for_backward, Context& context);
   /// After every change of the weights.
   void prepare(Context& context);
 

@@ -1,9 +1,14 @@
 // Chunks flow through the layers as a wavefront (kernels/wavefront.hpp): stage 0 takes and embeds a chunk, a
 // stage a layer follows, the last one reads out. A ring of slots holds the chunks under way.
+//
+// On a GPU the host puts a chunk's whole way on the stream, then delivers the chunk before it and takes the
+// next one while the GPU computes.
 #include <algorithm>
 #include <cassert>
-#include <stdexcept>
+#include <deque>
 
+#include "kernels/elementwise.hpp"
+#include "kernels/transfer.hpp"
 #include "kernels/wavefront.hpp"
 #include "src/backbone.hpp"
 #include "src/inference_engine.hpp"
@@ -12,27 +17,82 @@
 namespace longstrand {
 namespace {
 
-/// Long enough for the products to run at full speed, short enough for a layer's activations to stay in cache
-/// (measured from 32 to 256 on Zen 4 and Sapphire Rapids, d_model 256, fp32 and bf16: 128 is the fastest, 64
-/// is 5 to 10 % behind).
-constexpr std::int64_t kChunk_tokens = 128;
+/// On a CPU: long enough for the products to run at full speed, short enough for a layer's activations to
+/// stay in cache (measured from 32 to 256 on Zen 4 and Sapphire Rapids, d_model 256, fp32 and bf16: 128 is
+/// the fastest, 64 is 5 to 10 % behind).
+constexpr std::int64_t kCpuChunk_tokens = 128;
+/// On a GPU: what the activations of one layer may take, rounded down to a power of two in tokens. 128 Ki
+/// tokens of d_model 256 in bfloat16.
+constexpr std::int64_t kGpuActivations_bytes = std::int64_t{1} << 30;
+/// Reads of 100 bases fill a quarter of a chunk then, and the state of all lanes stays below a chunk's
+/// activations.
+constexpr std::int64_t kGpuLanes = 512;
 
 template <class T>
 class ChunkMajorInference final : public Inference::Engine {
  public:
   ChunkMajorInference(const Model& model, const ExecutionOptions& execution, const InferenceOptions& options)
       : workers_(execution.threads, execution.device),
-        backbone_(model, /*for_backward=*/false, workers_.main_context()),
-        readout_(model, backbone_, options),
-        chunk_tokens_(execution.chunk_tokens > 0 ? execution.chunk_tokens : kChunk_tokens),
-        slots_(static_cast<std::size_t>(execution.threads) + 1) {}
+        on_gpu_(execution.device.kind == DeviceKind::cuda),
+        weights_on_gpu_(copy_to_gpu(model.parameters(), workers_.main_context())),
+        weights_(weights_on_gpu_ ? *weights_on_gpu_ : model.parameters()),
+        backbone_(model.config(), weights_, /*for_backward=*/false, workers_.main_context()),
+        readout_(model, weights_, backbone_, options, workers_.main_context()),
+        execution_(execution),
+        state_(static_cast<std::size_t>(backbone_.layers())) {
+    const int slots = on_gpu_ ? 2 : execution.threads + 1;
+    for (int i = 0; i < slots; ++i) slots_.emplace_back(execution.device);
+  }
 
   std::int64_t width() const override { return readout_.width(); }
-  std::int64_t preferred_chunk_tokens() const override { return chunk_tokens_; }
+
+  std::int64_t preferred_chunk_tokens() const override {
+    if (execution_.chunk_tokens > 0) return execution_.chunk_tokens;
+    if (!on_gpu_) return kCpuChunk_tokens;
+    const std::int64_t bytes_per_token = backbone_.saved_bytes_per_token() / backbone_.layers();
+    return static_cast<std::int64_t>(std::bit_floor(
+        static_cast<std::uint64_t>(std::max<std::int64_t>(kGpuActivations_bytes / bytes_per_token, 1))));
+  }
+  std::int64_t preferred_lanes() const override {
+    if (execution_.lanes > 0) return execution_.lanes;
+    return on_gpu_ ? kGpuLanes : 1;
+  }
 
   void run(const std::function<bool(TokenBatch&)>& next,
            const std::function<void(const ChunkResult&)>& deliver) override {
-    lanes_ = 0;
+    if (on_gpu_) {
+      run_ahead(next, deliver);
+    } else {
+      run_wavefront(next, deliver);
+    }
+  }
+
+  std::size_t peak_bytes() const override {
+    std::size_t total_bytes = workers_.scratch_bytes() + readout_.size_bytes();
+    for (const auto& state : state_) total_bytes += state.size_bytes();
+    for (const Slot& slot : slots_) total_bytes += slot.arena.high_water_bytes();
+    if (weights_on_gpu_) total_bytes += static_cast<std::size_t>(weights_.all().size()) * sizeof(float);
+    return total_bytes;
+  }
+
+ private:
+  /// A chunk under way. What it needs on the device lies in the arena.
+  struct Slot {
+    explicit Slot(Device device) : arena(device) {}
+
+    TokenBatch batch;
+    Arena arena;
+    std::optional<Arena::Scope> scope;
+    View<const std::uint8_t, 2> tokens;  // [B, T], T of the longest lane: what is behind it is not computed
+    View<const std::int64_t, 1> valid;   // [B]
+    View<const std::uint8_t, 1> starts;  // [B], empty where no lane starts
+    View<float, 3> residual;             // [B, T, D]
+    View<T, 3> hidden;                   // [B, T, D]
+    ReadoutLanding landing;
+  };
+
+  void run_wavefront(const std::function<bool(TokenBatch&)>& next,
+                     const std::function<void(const ChunkResult&)>& deliver) {
     const int last_stage = readout_.layers() + 1;
     workers_.run({.items = Workers::kUnbounded,
                   .stages = last_stage + 1,
@@ -40,77 +100,80 @@ class ChunkMajorInference final : public Inference::Engine {
                   .step = [&](std::int64_t item, int stage, Context& context) {
                     Slot& slot = slots_[static_cast<std::size_t>(item) % slots_.size()];
                     if (stage == 0) return take(slot, next, context);
-                    if (stage == last_stage) {
-                      readout_.run(slot.batch, slot.tokens(), slot.valid(), residual(slot), hidden(slot),
-                                   deliver, context);
-                    } else {
+                    if (stage < last_stage) {
                       run_layer(slot, stage - 1, context);
+                    } else {
+                      read_out(slot, context);
+                      readout_.deliver(slot.batch, slot.landing, deliver);
                     }
                     return true;
                   }});
   }
 
-  std::size_t peak_bytes() const override {
-    std::size_t total_bytes = static_cast<std::size_t>(state_.view().size()) * sizeof(float);
-    for (const Slot& slot : slots_) total_bytes += slot.memory.size_bytes();
-    return total_bytes + workers_.scratch_bytes();
-  }
-
- private:
-  struct Slot {
-    TokenBatch batch;
-    std::int64_t length = 0;  // of the longest lane; what lies behind it in the batch is not computed
-    Buffer memory;            // residual, then hidden
-
-    View<const std::uint8_t, 2> tokens() const {
-      return {batch.tokens.data(), {batch.lanes, length}, {batch.length, 1}, {}};
+  void run_ahead(const std::function<bool(TokenBatch&)>& next,
+                 const std::function<void(const ChunkResult&)>& deliver) {
+    Context& context = workers_.main_context();
+    Slot* before = nullptr;
+    for (std::size_t item = 0;; ++item) {
+      Slot& slot = slots_[item % slots_.size()];
+      const bool taken = take(slot, next, context);
+      if (taken) {
+        for (int layer = 0; layer < readout_.layers(); ++layer) run_layer(slot, layer, context);
+        read_out(slot, context);
+      }
+      if (before != nullptr) readout_.deliver(before->batch, before->landing, deliver);
+      if (!taken) return;
+      before = &slot;
     }
-    View<const std::int64_t, 1> valid() const { return {batch.valid.data(), {batch.lanes}}; }
-  };
-
-  View<float, 3> residual(const Slot& slot) const {
-    return {reinterpret_cast<float*>(slot.memory.data()), {lanes_, slot.length, backbone_.d_model()}};
-  }
-  View<T, 3> hidden(const Slot& slot) const {
-    const View<float, 3> before = residual(slot);
-    return {reinterpret_cast<T*>(before.data + before.size()), before.shape};
   }
 
   bool take(Slot& slot, const std::function<bool(TokenBatch&)>& next, Context& context) {
     if (!next(slot.batch)) return false;
-    TokenBatch& batch = slot.batch;
-    if (lanes_ == 0) reset(batch.lanes);
-    assert(batch.lanes == lanes_);
-    slot.length = std::max<std::int64_t>(1, *std::max_element(batch.valid.begin(), batch.valid.end()));
-    const std::size_t needed_bytes =
-        static_cast<std::size_t>(batch.lanes * slot.length * backbone_.d_model()) *
-        (sizeof(float) + sizeof(T));
-    if (slot.memory.size_bytes() < needed_bytes) slot.memory = Buffer(needed_bytes);
-    backbone_.embed(slot.tokens(), residual(slot), context);
+    const TokenBatch& batch = slot.batch;
+    slot.scope.reset();
+    slot.scope.emplace(slot.arena);
+    const std::int64_t length = std::max<std::int64_t>(1, *std::ranges::max_element(batch.valid));
+    const View<const std::uint8_t, 2> tokens(batch.tokens.data(), {batch.lanes, length}, {batch.length, 1},
+                                             Device{});
+    slot.tokens = upload(tokens, slot.arena, context);
+    slot.valid = upload(batch.valid, slot.arena, context);
+    slot.starts = {};
+    if (std::ranges::count(batch.starts, 0) < batch.lanes) {
+      slot.starts = upload(batch.starts, slot.arena, context);
+    }
+    slot.residual = slot.arena.template take<float, 3>({batch.lanes, length, backbone_.d_model()});
+    slot.hidden = slot.arena.template take<T, 3>({batch.lanes, length, backbone_.d_model()});
+    backbone_.embed(slot.tokens, slot.residual, context);
     return true;
   }
 
-  void reset(std::int64_t lanes) {
-    lanes_ = lanes;
-    state_ = Array<float, 3>({backbone_.layers(), lanes, backbone_.state_floats()});
-    readout_.reset(lanes);
+  void run_layer(const Slot& slot, int layer, Context& context) {
+    Array<float, 2>& states = state_[static_cast<std::size_t>(layer)];
+    reserve_lanes(states, slot.batch.lanes, backbone_.state_floats(), context);
+    const View<float, 2> state = states.view().slice(0, slot.batch.lanes);
+    if (!slot.starts.empty()) fill_marked_rows(state, slot.starts, 0.0F, context);
+    backbone_.layer(layer, slot.residual, slot.hidden, state, slot.valid, nullptr, nullptr, context);
   }
 
-  void run_layer(const Slot& slot, int layer, Context& context) {
-    const View<float, 2> state{state_.view().at(layer), {lanes_, backbone_.state_floats()}};
-    for (std::int64_t b = 0; b < lanes_; ++b) {
-      if (slot.batch.starts[b]) std::fill_n(state.at(b), state.shape[1], 0.0F);
-    }
-    backbone_.layer(layer, residual(slot), hidden(slot), state, slot.valid(), nullptr, nullptr, context);
+  void read_out(Slot& slot, Context& context) {
+    readout_.compute({.batch = slot.batch,
+                      .tokens = slot.tokens,
+                      .valid = slot.valid,
+                      .starts = slot.starts,
+                      .residual = slot.residual,
+                      .hidden = slot.hidden},
+                     slot.arena, slot.landing, context);
   }
 
   Workers workers_;
+  bool on_gpu_;
+  std::optional<ParameterStore> weights_on_gpu_;
+  const ParameterStore& weights_;
   Backbone<T> backbone_;
   ReadoutStage<T> readout_;
-  std::int64_t chunk_tokens_;
-  std::int64_t lanes_ = 0;
-  Array<float, 3> state_;  // [layers, B, state_floats]
-  std::vector<Slot> slots_;
+  ExecutionOptions execution_;
+  std::vector<Array<float, 2>> state_;  // [layers][B, state_floats]
+  std::deque<Slot> slots_;
 };
 
 }  // namespace

@@ -3,26 +3,70 @@
 // time keeping activations, and walked back, the gradient of the state going from each chunk to the one
 // before it.
 //
-// Boundary states of very long sequences would grow with their length. So at most kFanout are kept a level: a
-// longer range is split into at most kFanout equal parts, the state is kept where each part begins, and the
+// Boundary states of very long sequences would grow with their length. So only so many are kept a level: a
+// longer range is split into at most that many equal parts, the state is kept where each part begins, and the
 // parts are taken last to first in the same way. Every level costs one more forward pass and no more memory.
 #include <algorithm>
-#include <array>
+#include <deque>
+#include <limits>
 #include <optional>
 
+#include "kernels/transfer.hpp"
 #include "kernels/wavefront.hpp"
 #include "src/training_head.hpp"
+#include "src/vocabulary.hpp"
 
 namespace longstrand {
 namespace {
 
-constexpr std::int64_t kFanout = 128;
-/// Long enough for the products to run at full speed, short enough for a layer's activations to stay in
-/// cache.
-constexpr std::int64_t kChunk_tokens = 512;
-/// A sequence whose activations take no more runs as one chunk, which spares the pass for boundary states: a
-/// quarter faster. The same for any number of threads, on which no result may depend.
-constexpr std::int64_t kWholeSequence_bytes = std::int64_t{64} << 20;
+constexpr std::int64_t kKiB = 1024, kMiB = kKiB * 1024, kGiB = kMiB * 1024;
+
+/// How a device's memory is shared out.
+struct Limits {
+  BundleLimits bundles;
+  std::int64_t kept_states = 0;  // a level
+};
+
+/// Chunks long enough for the products to run at full speed, short enough for a layer's activations to stay
+/// in cache. A sequence whose activations take little runs as one chunk, which spares the pass for boundary
+/// states: a quarter faster. The same for any number of threads, on which no result may depend.
+Limits cpu_limits(std::int64_t saved_bytes_per_token) {
+  return {.bundles = {.lanes = 1, .whole_tokens = 64 * kMiB / saved_bytes_per_token, .chunk_tokens = 512},
+          .kept_states = 128};
+}
+
+/// A GPU wants tens of thousands of tokens at a time, and does not mind whether they are of one sequence or
+/// of many.
+Limits gpu_limits(std::int64_t saved_bytes_per_token, std::int64_t state_bytes, std::int64_t memory_bytes) {
+  constexpr std::int64_t kWhole_bytes = 8 * kGiB;         // spare the second forward pass up to here
+  constexpr std::int64_t kChunk_bytes = 3 * kGiB / 2;     // else this is enough,
+  constexpr std::int64_t kFewest_tokens = 16 * kKiB;      // but for wide and deep models,
+  constexpr std::int64_t kLargestChunk_bytes = 7 * kGiB;  // which get more
+  constexpr std::int64_t kStates_bytes = 2 * kGiB;
+  const auto tokens_of = [&](std::int64_t size_bytes, std::int64_t share) {
+    return std::min(size_bytes, memory_bytes / share) / saved_bytes_per_token;
+  };
+  std::int64_t chunk =
+      std::max(tokens_of(kChunk_bytes, 16), std::min(kFewest_tokens, tokens_of(kLargestChunk_bytes, 4)));
+  if (chunk > kKiB) chunk -= chunk % kKiB;
+  return {
+      .bundles = {.lanes = std::numeric_limits<std::int64_t>::max(),
+                  .whole_tokens = tokens_of(kWhole_bytes, 4),
+                  .chunk_tokens = std::max<std::int64_t>(chunk, 1)},
+      .kept_states = std::max<std::int64_t>(128, std::min(kStates_bytes, memory_bytes / 16) / state_bytes)};
+}
+
+Limits limits_for(const ExecutionOptions& execution, std::int64_t saved_bytes_per_token,
+                  std::int64_t state_bytes) {
+  Limits limits = execution.device.kind == DeviceKind::cuda
+                      ? gpu_limits(saved_bytes_per_token, state_bytes, device_memory_bytes(execution.device))
+                      : cpu_limits(saved_bytes_per_token);
+  if (execution.lanes > 0) limits.bundles.lanes = execution.lanes;
+  if (execution.chunk_tokens > 0) {
+    limits.bundles.chunk_tokens = limits.bundles.whole_tokens = execution.chunk_tokens;
+  }
+  return limits;
+}
 
 constexpr std::int64_t kZeroState = -1;  // instead of the index of a kept state
 constexpr std::int64_t kCarriedState = -2;
@@ -30,8 +74,8 @@ constexpr std::int64_t kKeepNone = -1;
 
 /// One chunk's pass through the layers.
 struct Item {
-  std::int64_t sequence;           // index within the batch
-  std::int64_t chunk;              // index within the sequence
+  std::int64_t bundle;             // index within the batch
+  std::int64_t chunk;              // index within the bundle
   std::int64_t from = kZeroState;  // the state to start from: a kept one, or one of the above
   std::int64_t keep = kKeepNone;   // where to keep the state after the chunk
 };
@@ -39,107 +83,119 @@ struct Item {
 template <class T>
 class ChunkMajorTrainer final : public Trainer::Engine {
  public:
-  ChunkMajorTrainer(const Model& model, const ExecutionOptions& execution, const TrainerOptions& options)
+  ChunkMajorTrainer(Model& model, const ExecutionOptions& execution, const TrainerOptions& options)
       : workers_(execution.threads, execution.device),
-        backbone_(model, /*for_backward=*/!options.freeze_backbone, workers_.main_context()),
-        head_(make_training_head<T>(model, backbone_, options)),
+        weights_on_gpu_(copy_to_gpu(model.parameters(), workers_.main_context())),
+        weights_(weights_on_gpu_ ? *weights_on_gpu_ : model.parameters()),
+        backbone_(model.config(), weights_, /*for_backward=*/!options.freeze_backbone,
+                  workers_.main_context()),
+        head_(make_training_head<T>(model, weights_, backbone_, options, workers_.main_context())),
         frozen_(options.freeze_backbone),
-        slots_(static_cast<std::size_t>(execution.threads) + 1),
-        chunk_tokens_(execution.chunk_tokens > 0 ? execution.chunk_tokens : kChunk_tokens),
-        whole_tokens_(execution.chunk_tokens > 0 ? 0
-                                                 : kWholeSequence_bytes / backbone_.saved_bytes_per_token()),
-        state_({backbone_.layers(), backbone_.state_floats()}),
-        d_state_({backbone_.layers(), backbone_.state_floats()}) {}
+        limits_(limits_for(execution, backbone_.saved_bytes_per_token(), state_bytes())) {
+    // One more than threads, so that none waits for the last chunk to leave.
+    const int slots = execution.device.kind == DeviceKind::cuda ? 1 : execution.threads + 1;
+    for (int i = 0; i < slots; ++i) slots_.emplace_back(execution.device);
+  }
+
+  ParameterStore& weights() override { return weights_; }
 
   BatchTotals accumulate(std::span<const TrainingSequence> batch, ParameterStore& gradients) override {
-    batch_ = batch;
     gradients_ = &gradients;
-    head_->start_batch(batch.size(), &gradients);
+    start_batch(batch, &gradients);
     if (frozen_) {
       run_whole_batch_forward();
     } else {
-      for (std::size_t begin = 0; begin < batch.size();) begin = backpropagate_group(begin);
+      for (std::size_t begin = 0; begin < bundles_.size();) begin = backpropagate_group(begin);
     }
-    head_->finish_batch();
-    return head_->totals();
+    head_->finish_batch(context());
+    return head_->totals(context());
   }
 
   BatchTotals evaluate(std::span<const TrainingSequence> batch) override {
-    batch_ = batch;
-    head_->start_batch(batch.size(), nullptr);
+    start_batch(batch, nullptr);
     run_whole_batch_forward();
-    return head_->totals();
+    return head_->totals(context());
   }
 
   void weights_changed() override {
-    if (!frozen_) backbone_.prepare(workers_.main_context());
+    if (!frozen_) backbone_.prepare(context());
+    head_->weights_changed(weights_, context());
   }
   Context& context() override { return workers_.main_context(); }
 
   std::size_t peak_bytes() const override {
     std::size_t total_bytes = workers_.scratch_bytes();
     for (const Slot& slot : slots_) total_bytes += slot.arena.high_water_bytes();
-    return total_bytes + kept_states_.size() * state_bytes();
+    for (const auto* states : {&state_, &d_state_}) total_bytes += states->size_bytes();
+    for (const auto& states : kept_states_) total_bytes += states.size_bytes();
+    return total_bytes;
   }
 
  private:
   /// A chunk under way: its tokens, the streams between layers, and what backward needs of each layer.
   struct Slot {
+    explicit Slot(Device device) : arena(device) {}
+
     Arena arena;
     std::optional<Arena::Scope> scope;
-    std::vector<std::uint8_t> tokens;
-    std::array<std::int64_t, 1> valid{};
+    std::vector<std::uint8_t> tokens, ends;  // as TrainingChunk's, on the host
+    std::vector<std::int64_t> valid;
+    std::vector<std::int32_t> next;
     TrainingChunk chunk;
-    View<float, 3> residual, d_residual;  // [1, T, D]
-    View<T, 3> hidden;                    // [1, T, D]
+    View<float, 3> residual, d_residual;  // [B, T, D]
+    View<T, 3> hidden;                    // [B, T, D]
     std::vector<typename Backbone<T>::Saved> saved;
   };
 
-  std::size_t state_bytes() const { return static_cast<std::size_t>(state_.view().size()) * sizeof(float); }
-
-  std::int64_t chunk_tokens_of(std::int64_t sequence) const {
-    const std::int64_t length = batch_[sequence].length;
-    const std::int64_t whole = std::max<std::int64_t>(length, 1);
-    return length <= whole_tokens_ ? whole : std::min(chunk_tokens_, whole);
+  std::int64_t state_bytes() const {  // of a lane
+    return backbone_.layers() * backbone_.state_floats() * std::int64_t{sizeof(float)};
   }
 
-  std::int64_t chunks_of(std::int64_t sequence) const {
-    const std::int64_t chunk = chunk_tokens_of(sequence);
-    return (batch_[sequence].length + chunk - 1) / chunk;
+  void start_batch(std::span<const TrainingSequence> batch, ParameterStore* gradients) {
+    bundles_ = bundle_up(batch, limits_.bundles);
+    std::int64_t lanes = 0, most_lanes = 1;
+    for (const Bundle& bundle : bundles_) {
+      lanes += bundle.lanes();
+      most_lanes = std::max(most_lanes, bundle.lanes());
+    }
+    head_->start_batch(lanes, gradients, context());
+    if (state_.view().shape[1] >= most_lanes) return;
+    state_ = States({backbone_.layers(), most_lanes, backbone_.state_floats()}, context().device);
+    d_state_ = States(state_.view().shape, context().device);
   }
 
   // -- schedules
   // ----------------------------------------------------------------------------------------------------
 
   void run_whole_batch_forward() {
-    std::vector<std::int64_t> first_item = {0};  // of each sequence
-    for (std::int64_t s = 0; s < std::ssize(batch_); ++s)
-      first_item.push_back(first_item.back() + chunks_of(s));
+    std::vector<std::int64_t> first_item = {0};  // of each bundle
+    for (const Bundle& bundle : bundles_) first_item.push_back(first_item.back() + bundle.chunks());
     forward(first_item.back(), /*with_head=*/true, [&](std::int64_t i) {
-      const std::int64_t s =
+      const std::int64_t bundle =
           std::upper_bound(first_item.begin(), first_item.end(), i) - first_item.begin() - 1;
-      const std::int64_t chunk = i - first_item[s];
-      return Item{.sequence = s, .chunk = chunk, .from = chunk == 0 ? kZeroState : kCarriedState};
+      const std::int64_t chunk = i - first_item[bundle];
+      return Item{.bundle = bundle, .chunk = chunk, .from = chunk == 0 ? kZeroState : kCarriedState};
     });
   }
 
-  /// Takes as many sequences from `begin` on as fit one level of kept states, or one longer sequence. Returns
-  /// the index behind them.
+  /// Takes as many bundles from `begin` on as fit one level of kept states, or one longer bundle. Returns the
+  /// index behind them.
   std::size_t backpropagate_group(std::size_t begin) {
     std::size_t end = begin;
     std::int64_t chunks = 0;
-    while (end < batch_.size() && (end == begin || chunks + chunks_of(end) <= kFanout))
-      chunks += chunks_of(end++);
-    if (chunks > kFanout) {
-      backpropagate_range({.sequence = static_cast<std::int64_t>(begin), .begin = 0, .end = chunks},
-                          kZeroState,
+    while (end < bundles_.size() &&
+           (end == begin || chunks + bundles_[end].chunks() <= limits_.kept_states)) {
+      chunks += bundles_[end++].chunks();
+    }
+    if (chunks > limits_.kept_states) {
+      backpropagate_range({.bundle = static_cast<std::int64_t>(begin), .begin = 0, .end = chunks}, kZeroState,
                           /*unused=*/0, head_->needs_whole_sequence());
       return end;
     }
     std::vector<Item> ahead, back;
-    for (std::size_t s = begin; s < end; ++s) {
+    for (std::size_t i = begin; i < end; ++i) {
       const std::int64_t unused = std::ssize(ahead);
-      plan_leaf({.sequence = static_cast<std::int64_t>(s), .begin = 0, .end = chunks_of(s)}, kZeroState,
+      plan_leaf({.bundle = static_cast<std::int64_t>(i), .begin = 0, .end = bundles_[i].chunks()}, kZeroState,
                 unused, head_->needs_whole_sequence(), ahead, back);
     }
     forward_planned(ahead, head_->needs_whole_sequence());
@@ -147,9 +203,9 @@ class ChunkMajorTrainer final : public Trainer::Engine {
     return end;
   }
 
-  /// Chunks [begin, end) of one sequence.
+  /// Chunks [begin, end) of one bundle.
   struct Range {
-    std::int64_t sequence, begin, end;
+    std::int64_t bundle, begin, end;
     std::int64_t chunks() const { return end - begin; }
   };
 
@@ -157,7 +213,7 @@ class ChunkMajorTrainer final : public Trainer::Engine {
   /// With `with_head`, the head has yet to see the range forward. The gradient of the state after it is in
   /// d_state_.
   void backpropagate_range(const Range& range, std::int64_t from, std::int64_t unused, bool with_head) {
-    if (range.chunks() <= kFanout) {
+    if (range.chunks() <= limits_.kept_states) {
       std::vector<Item> ahead, back;
       plan_leaf(range, from, unused, with_head, ahead, back);
       forward_planned(ahead, with_head);
@@ -165,18 +221,18 @@ class ChunkMajorTrainer final : public Trainer::Engine {
       return;
     }
     std::int64_t part = 1;
-    while ((range.chunks() + part - 1) / part > kFanout) part *= kFanout;
+    while ((range.chunks() + part - 1) / part > limits_.kept_states) part *= limits_.kept_states;
     const std::int64_t last_part = (range.chunks() - 1) / part;
     forward(with_head ? range.chunks() : last_part * part, with_head, [&](std::int64_t i) {
       const bool part_follows = (i + 1) % part == 0 && (i + 1) / part <= last_part;
-      return Item{.sequence = range.sequence,
+      return Item{.bundle = range.bundle,
                   .chunk = range.begin + i,
                   .from = i == 0 ? from : kCarriedState,
                   .keep = part_follows ? unused + (i + 1) / part - 1 : kKeepNone};
     });
     for (std::int64_t p = last_part; p >= 0; --p) {
       const std::int64_t begin = range.begin + p * part;
-      backpropagate_range({range.sequence, begin, std::min(begin + part, range.end)},
+      backpropagate_range({range.bundle, begin, std::min(begin + part, range.end)},
                           p == 0 ? from : unused + p - 1, unused + last_part, /*with_head=*/false);
     }
   }
@@ -189,14 +245,14 @@ class ChunkMajorTrainer final : public Trainer::Engine {
     const std::int64_t chunks = range.chunks();
     const std::int64_t chunks_ahead = with_head && chunks > 1 ? chunks : chunks - 1;
     for (std::int64_t i = 0; i < chunks_ahead; ++i) {
-      ahead.push_back({.sequence = range.sequence,
+      ahead.push_back({.bundle = range.bundle,
                        .chunk = range.begin + i,
                        .from = i == 0 ? from : kCarriedState,
                        .keep = i + 1 < chunks ? unused + i : kKeepNone});
     }
     for (std::int64_t i = chunks - 1; i >= 0; --i) {
       back.push_back(
-          {.sequence = range.sequence, .chunk = range.begin + i, .from = i == 0 ? from : unused + i - 1});
+          {.bundle = range.bundle, .chunk = range.begin + i, .from = i == 0 ? from : unused + i - 1});
     }
   }
 
@@ -253,91 +309,115 @@ class ChunkMajorTrainer final : public Trainer::Engine {
                   }});
   }
 
+  /// Bundles of more than one chunk have one lane, and no others keep states.
   template <class ItemAt>
   void reserve_states(std::int64_t count, ItemAt item_at) {
     std::int64_t needed = 0;
     for (std::int64_t i = 0; i < count; ++i) needed = std::max(needed, item_at(i).keep + 1);
-    while (std::ssize(kept_states_) < needed) kept_states_.emplace_back(state_.view().shape);
+    while (std::ssize(kept_states_) < needed) {
+      kept_states_.emplace_back(
+          std::array{std::int64_t{backbone_.layers()}, std::int64_t{1}, backbone_.state_floats()},
+          context().device);
+    }
   }
 
   // -- stages
   // -------------------------------------------------------------------------------------------------------
 
   void start(Slot& slot, const Item& item, Context& context) {
-    const TrainingSequence& sequence = batch_[item.sequence];
-    const std::int64_t chunk = chunk_tokens_of(item.sequence);
-    const std::int64_t begin = item.chunk * chunk;
-    const std::int64_t length = std::min(chunk, sequence.length - begin);
-    const bool last = begin + length == sequence.length;
-    slot.tokens.resize(static_cast<std::size_t>(length + (last ? 0 : 1)));
-    sequence.read(begin, slot.tokens);
-    slot.valid = {length};
-    slot.chunk = {.sequence = &sequence,
-                  .sequence_index = item.sequence,
-                  .first = item.chunk == 0,
-                  .last = last,
-                  .tokens = {slot.tokens.data(), {1, length}},
-                  .valid = {slot.valid.data(), {1}},
-                  .next_token = last ? -1 : slot.tokens.back()};
     slot.scope.reset();
     slot.scope.emplace(slot.arena);
+    read_chunk(slot, item, context);
+    const auto [lanes, length] = slot.chunk.tokens.shape;
     slot.saved.resize(static_cast<std::size_t>(backbone_.layers()));
-    slot.residual = slot.arena.template take<float, 3>({1, length, backbone_.d_model()});
-    slot.d_residual = slot.arena.template take<float, 3>({1, length, backbone_.d_model()});
-    slot.hidden = slot.arena.template take<T, 3>({1, length, backbone_.d_model()});
+    slot.residual = slot.arena.template take<float, 3>({lanes, length, backbone_.d_model()});
+    slot.d_residual = slot.arena.template take<float, 3>({lanes, length, backbone_.d_model()});
+    slot.hidden = slot.arena.template take<T, 3>({lanes, length, backbone_.d_model()});
     backbone_.embed(slot.chunk.tokens, slot.residual, context);
   }
 
-  View<float, 2> state_of(const Array<float, 2>& states, int layer) const {
-    return states.view().slice(layer, 1);
+  void read_chunk(Slot& slot, const Item& item, Context& context) const {
+    const Bundle& bundle = bundles_[item.bundle];
+    const std::int64_t begin = item.chunk * bundle.chunk_tokens;
+    const std::int64_t length = std::min(bundle.chunk_tokens, bundle.longest - begin);
+    const auto lanes = static_cast<std::size_t>(bundle.lanes());
+    slot.valid.resize(lanes);
+    slot.next.resize(lanes);
+    slot.ends.resize(lanes);
+    slot.tokens.resize(lanes * static_cast<std::size_t>(length) + 1);  // and the token after the last lane's
+    for (std::size_t b = 0; b < lanes; ++b) {
+      const TrainingSequence& sequence = *bundle.sequences[b];
+      const std::int64_t left = std::max<std::int64_t>(sequence.length - begin, 0);
+      const std::int64_t count = std::min(left, length);
+      std::uint8_t* lane = slot.tokens.data() + static_cast<std::int64_t>(b) * length;
+      // The token after the lane's lies where the next lane begins, which is written later.
+      if (count > 0) sequence.read(begin, {lane, static_cast<std::size_t>(std::min(left, length + 1))});
+      std::fill(lane + count, lane + length, kPaddingToken);
+      slot.valid[b] = count;
+      slot.next[b] = left > length ? lane[length] : -1;
+      slot.ends[b] = count > 0 && left == count;
+    }
+    const View<const std::uint8_t, 2> tokens(slot.tokens.data(), {bundle.lanes(), length});
+    slot.chunk = {.bundle = &bundle,
+                  .first = item.chunk == 0,
+                  .last = begin + length == bundle.longest,
+                  .tokens = upload(tokens, slot.arena, context),
+                  .valid = upload(slot.valid, slot.arena, context),
+                  .next = upload(slot.next, slot.arena, context),
+                  .ends = upload(slot.ends, slot.arena, context)};
   }
 
-  void load_state(const Item& item, int layer, View<float, 2> state) const {
-    if (item.from == kZeroState) std::fill_n(state.data, state.size(), 0.0F);
-    if (item.from >= 0) std::copy_n(state_of(kept_states_[item.from], layer).data, state.size(), state.data);
+  using States = Array<float, 3>;  // [layers, B, state_floats]
+
+  View<float, 2> state_of(const States& states, int layer, const Slot& slot) const {
+    return states.view().index(layer).slice(0, slot.chunk.bundle->lanes());
+  }
+
+  void load_state(const Slot& slot, const Item& item, int layer, View<float, 2> state,
+                  Context& context) const {
+    if (item.from == kZeroState) fill(state, 0.0F, context);
+    if (item.from >= 0) copy(state_of(kept_states_[item.from], layer, slot), state, context);
   }
 
   void layer_forward(Slot& slot, const Item& item, int layer, Context& context) {
-    const View<float, 2> state = state_of(state_, layer);
-    load_state(item, layer, state);
+    const View<float, 2> state = state_of(state_, layer, slot);
+    load_state(slot, item, layer, state, context);
     backbone_.layer(layer, slot.residual, slot.hidden, state, slot.chunk.valid, nullptr, nullptr, context);
-    if (item.keep == kKeepNone) return;
-    std::copy_n(state.data, state.size(), state_of(kept_states_[item.keep], layer).data);
+    if (item.keep != kKeepNone) copy(state, state_of(kept_states_[item.keep], layer, slot), context);
   }
 
   void layer_recomputed(Slot& slot, const Item& item, int layer, Context& context) {
     const Arena::Scope scope(context.scratch);
-    const auto state = context.scratch.take<float, 2>({1, backbone_.state_floats()});
-    load_state(item, layer, state);
+    const auto state = context.scratch.take<float, 2>({slot.chunk.bundle->lanes(), backbone_.state_floats()});
+    load_state(slot, item, layer, state, context);
     backbone_.layer(layer, slot.residual, slot.hidden, state, slot.chunk.valid, &slot.arena,
                     &slot.saved[layer], context);
   }
 
   void layer_backward(Slot& slot, int layer, Context& context) {
-    const View<float, 2> d_state = state_of(d_state_, layer);
-    if (slot.chunk.last) std::fill_n(d_state.data, d_state.size(), 0.0F);
+    const View<float, 2> d_state = state_of(d_state_, layer, slot);
+    if (slot.chunk.last) fill(d_state, 0.0F, context);
     backbone_.layer_backward(layer, slot.saved[layer], slot.d_residual, slot.hidden, d_state,
                              slot.chunk.valid, *gradients_, context);
   }
 
   Workers workers_;
+  std::optional<ParameterStore> weights_on_gpu_;
+  ParameterStore& weights_;
   Backbone<T> backbone_;
   std::unique_ptr<TrainingHead<T>> head_;
   bool frozen_;
-  std::vector<Slot> slots_;
-  std::int64_t chunk_tokens_;
-  std::int64_t whole_tokens_;                 // sequences of up to so many run as one chunk
-  Array<float, 2> state_;                     // [layers, state_floats]
-  Array<float, 2> d_state_;                   // [layers, state_floats]
-  std::vector<Array<float, 2>> kept_states_;  // each as state_
-  std::span<const TrainingSequence> batch_;
+  Limits limits_;
+  std::deque<Slot> slots_;
+  States state_, d_state_;
+  std::vector<States> kept_states_;
+  std::vector<Bundle> bundles_;  // of the batch
   ParameterStore* gradients_ = nullptr;
 };
 
 }  // namespace
 
-std::unique_ptr<Trainer::Engine> make_chunk_major_trainer(const Model& model,
-                                                          const ExecutionOptions& execution,
+std::unique_ptr<Trainer::Engine> make_chunk_major_trainer(Model& model, const ExecutionOptions& execution,
                                                           const TrainerOptions& options) {
   if (execution.precision == Precision::bf16) {
     return std::make_unique<ChunkMajorTrainer<bfloat16>>(model, execution, options);

@@ -16,12 +16,13 @@ const char* precision_name(Precision precision);
 struct ExecutionOptions {
   Device device{};
   Precision precision = Precision::fp32;  // of activations and of weights in products
-  int threads = 1;
-  std::int64_t chunk_tokens = 0;  // 0: what is fast on the device
+  int threads = 1;                        // of a CPU
+  std::int64_t chunk_tokens = 0;          // 0: what is fast on the device
+  std::int64_t lanes = 0;  // at most so many sequences side by side; 0: what is fast on the device
 };
 
 struct ExecutionRequest {
-  std::string device = "auto";     // auto, cpu
+  std::string device = "auto";     // auto, cpu, cuda, cuda:K
   std::string precision = "auto";  // auto, fp32, bf16
   int threads = 0;                 // 0: all
   std::int64_t chunk_tokens = 0;   // 0: automatic
@@ -33,7 +34,8 @@ struct ResolvedExecution {
   std::string description;  // one line for the log: device, precision and why
 };
 
-/// Throws std::invalid_argument that names the option for a value that is unknown or cannot be had.
+/// "auto" is the first GPU if it can be used, else the CPU. Throws std::invalid_argument that names the
+/// option for an unknown value, std::runtime_error with the reason for a GPU that cannot be used.
 ResolvedExecution resolve_execution(const ExecutionRequest& request);
 
 }  // namespace longstrand

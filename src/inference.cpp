@@ -41,6 +41,8 @@ std::int64_t Inference::width() const { return engine_->width(); }
 
 std::int64_t Inference::preferred_chunk_tokens() const { return engine_->preferred_chunk_tokens(); }
 
+std::int64_t Inference::preferred_lanes() const { return engine_->preferred_lanes(); }
+
 void Inference::run(const std::function<bool(TokenBatch&)>& next,
                     const std::function<void(const ChunkResult&)>& deliver) {
   engine_->run(next, deliver);

@@ -13,7 +13,8 @@
 namespace longstrand {
 
 /// One chunk of B lanes x T tokens; lane b holds valid[b] tokens of one record. A record starts at a chunk's
-/// first token; a lane takes the next record when the last has ended.
+/// first token; a lane takes the next record when the last has ended. B and T may change from chunk to chunk,
+/// but a record stays in its lane.
 struct TokenBatch {
   std::int64_t lanes = 0;
   std::int64_t length = 0;
@@ -59,12 +60,14 @@ class Inference {
 
   /// Width of the vectors delivered: d_model, padded vocabulary, or classes.
   std::int64_t width() const;
-  /// The chunk length to stream with when the user asked for none.
+  /// What to stream when the user asked for no other: chunks of at most so many tokens, over all lanes, and
+  /// at most so many lanes.
   std::int64_t preferred_chunk_tokens() const;
+  std::int64_t preferred_lanes() const;
 
   /// Calls `next` for chunk after chunk until it returns false, and `deliver` for each in the same order.
-  /// Either is called from any thread, never two calls of one at a time. Every batch has the same number of
-  /// lanes.
+  /// Either is called from any thread, never two calls of one at a time. On a GPU, chunks are taken while
+  /// others are computed, and delivered while the next are.
   void run(const std::function<bool(TokenBatch&)>& next,
            const std::function<void(const ChunkResult&)>& deliver);
 

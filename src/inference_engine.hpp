@@ -12,6 +12,7 @@ class Inference::Engine {
   virtual ~Engine() = default;
   virtual std::int64_t width() const = 0;
   virtual std::int64_t preferred_chunk_tokens() const = 0;
+  virtual std::int64_t preferred_lanes() const = 0;
   virtual void run(const std::function<bool(TokenBatch&)>& next,
                    const std::function<void(const ChunkResult&)>& deliver) = 0;
   virtual std::size_t peak_bytes() const = 0;

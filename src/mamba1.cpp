@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "kernels/causal_conv.hpp"
+#include "kernels/transfer.hpp"
 #include "src/random.hpp"
 
 namespace longstrand {
@@ -151,11 +152,7 @@ auto Mamba1<T>::forward(View<const T, 3> x, View<float, 2> state, View<const std
   const Arena::Scope scope(context.scratch);
   const bool for_backward = keep != nullptr;
   Activations a = take_activations(x.shape[0], x.shape[1], for_backward, keep ? *keep : context.scratch);
-  if (for_backward) {
-    for (std::int64_t b = 0; b < state.shape[0]; ++b) {
-      std::copy_n(state.at(b), state_floats(), a.state.at(b));
-    }
-  }
+  if (for_backward) copy(state, a.state, context);
   linear_forward<T, T>(rows(x), in_proj_, rows(a.xz), context);
   const CausalConvInput<T> conv{.x = a.xz.columns(0, d_inner_),
                                 .weight = conv_weight_,

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <stdexcept>
 
+#include "kernels/transfer.hpp"
+
 namespace longstrand {
 
 std::int64_t ParameterSpec::size() const {
@@ -57,6 +59,13 @@ View<float, 2> ParameterStore::matrix(const std::string& name) {
 View<const float, 2> ParameterStore::matrix(const std::string& name) const {
   const ParameterSpec& found = spec(name);
   return {flat(name).data, found.matrix_shape(), arena_.device()};
+}
+
+std::optional<ParameterStore> copy_to_gpu(const ParameterStore& weights, Context& context) {
+  if (context.device == weights.device()) return std::nullopt;
+  ParameterStore copied = weights.like(context.device);
+  copy(weights.all(), copied.all(), context);
+  return copied;
 }
 
 }  // namespace longstrand

@@ -5,10 +5,12 @@
 #include <array>
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
 
+#include "kernels/context.hpp"
 #include "kernels/memory.hpp"
 #include "kernels/view.hpp"
 
@@ -29,7 +31,8 @@ class ParameterStore {
   /// Zero-filled. Parameters with weight decay come first in the arena.
   explicit ParameterStore(std::vector<ParameterSpec> specs, Device device = {});
   /// Another store of the same layout, zero-filled.
-  ParameterStore like() const { return ParameterStore(specs_, arena_.device()); }
+  ParameterStore like(Device device) const { return ParameterStore(specs_, device); }
+  ParameterStore like() const { return like(device()); }
 
   const std::vector<ParameterSpec>& specs() const { return specs_; }
   bool contains(const std::string& name) const { return index_.contains(name); }
@@ -46,7 +49,7 @@ class ParameterStore {
     return all().slice(0, decayed_size_);
   }  // the arena's first part, and its second
   View<float, 1> not_decayed() { return all().slice(decayed_size_, size_ - decayed_size_); }
-  void zero() { arena_.zero(); }
+  Device device() const { return arena_.device(); }
 
  private:
   std::vector<ParameterSpec> specs_;
@@ -55,5 +58,9 @@ class ParameterStore {
   std::int64_t size_ = 0;
   std::int64_t decayed_size_ = 0;
 };
+
+/// Weights of the host as operations of `context` take them: a copy on its GPU, or nothing on a CPU, which
+/// takes them as they are.
+std::optional<ParameterStore> copy_to_gpu(const ParameterStore& weights, Context& context);
 
 }  // namespace longstrand

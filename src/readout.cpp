@@ -2,32 +2,29 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
 
 #include "kernels/cross_entropy.hpp"
+#include "kernels/elementwise.hpp"
+#include "kernels/next_token.hpp"
+#include "kernels/transfer.hpp"
 #include "src/vocabulary.hpp"
 
 namespace longstrand {
 namespace {
 
-void to_float(View<const float, 2> from, View<float, 2> to) {
-  for (std::int64_t m = 0; m < from.shape[0]; ++m) std::copy_n(from.at(m), from.shape[1], to.at(m));
-}
-
-void to_float(View<const bfloat16, 2> from, View<float, 2> to) {
-  for (std::int64_t m = 0; m < from.shape[0]; ++m) {
-    std::transform(from.at(m), from.at(m) + from.shape[1], to.at(m),
-                   [](bfloat16 x) { return static_cast<float>(x); });
-  }
+bool any(const std::vector<std::uint8_t>& flags) {
+  return std::ranges::any_of(flags, [](std::uint8_t flag) { return flag != 0; });
 }
 
 }  // namespace
 
 template <class T>
-ReadoutStage<T>::ReadoutStage(const Model& model, const Backbone<T>& backbone,
-                              const InferenceOptions& options)
+ReadoutStage<T>::ReadoutStage(const Model& model, const ParameterStore& weights, const Backbone<T>& backbone,
+                              const InferenceOptions& options, Context& context)
     : backbone_(backbone), options_(options), pooling_(options.pooling) {
   if (options_.readout == Readout::probabilities) {
-    head_.emplace(model);
+    head_.emplace(weights, context);
     pooling_ = model.classifier()->pooling;
     options_.layer = InferenceOptions::kFinal;
   }
@@ -47,125 +44,164 @@ std::int64_t ReadoutStage<T>::width() const {
 }
 
 template <class T>
-void ReadoutStage<T>::reset(std::int64_t lanes) {
-  pooled_ = Array<double, 2>({lanes, features_width_});
-  length_.assign(static_cast<std::size_t>(lanes), 0);
-  last_logits_ = Array<float, 2>({lanes, backbone_.vocabulary()});
-  log_likelihood_.assign(static_cast<std::size_t>(lanes), 0);
-  scored_bases_.assign(static_cast<std::size_t>(lanes), 0);
+std::size_t ReadoutStage<T>::size_bytes() const {
+  return pooled_.size_bytes() + last_logits_.size_bytes() + surprisal_.size_bytes();
 }
 
 template <class T>
-void ReadoutStage<T>::run(const TokenBatch& batch, View<const std::uint8_t, 2> tokens,
-                          View<const std::int64_t, 1> valid, View<float, 3> residual, View<T, 3> hidden,
-                          const std::function<void(const ChunkResult&)>& deliver, Context& context) {
+void ReadoutStage<T>::compute(const InferenceChunk<T>& chunk, Arena& arena, ReadoutLanding& landing,
+                              Context& context) {
   const Arena::Scope scope(context.scratch);
-  ChunkResult result{.batch = batch, .tokens = {}, .records = {}, .log_likelihood = {}, .scored_bases = {}};
+  const std::int64_t lanes = chunk.batch.lanes;
   // The features: T after the final norm; float where they are logits or the residual stream.
-  const auto normed = context.scratch.take<T, 3>(hidden.shape);
+  const auto normed = context.scratch.take<T, 3>(chunk.hidden.shape);
+  backbone_.finish(chunk.residual, chunk.hidden, normed, context);
   View<float, 3> features;
   if (options_.layer > 0) {
-    features = residual;
-    const auto last = context.scratch.take<float, 2>(rows(hidden).shape);
-    to_float(rows<const T>(hidden), last);
-    std::transform(last.data, last.data + last.size(), features.data, features.data, std::plus<>());
-  } else {
-    backbone_.finish(residual, hidden, normed, context);
-    if (needs_logits()) {
-      features = context.scratch.take<float, 3>({hidden.shape[0], hidden.shape[1], backbone_.vocabulary()});
-      backbone_.logits(rows<const T>(normed), rows(features), context);
-    }
+    features = chunk.residual;  // with hidden added by finish()
+  } else if (needs_logits()) {
+    features = arena.take<float, 3>({lanes, chunk.hidden.shape[1], backbone_.vocabulary()});
+    backbone_.logits(rows<const T>(normed), rows(features), context);
   }
   switch (options_.readout) {
     case Readout::tokens:
       if (features.empty()) {
-        features = context.scratch.take<float, 3>(normed.shape);
-        to_float(rows<const T>(normed), rows(features));
+        features = arena.take<float, 3>(normed.shape);
+        if constexpr (std::is_same_v<T, float>) {
+          copy(normed, features, context);
+        } else {
+          convert(rows<const T>(normed), rows(features), context);
+        }
       }
-      result.tokens = features;
+      landing.tokens.start(features, context);
       break;
     case Readout::log_likelihood:
-      add_log_likelihood(batch, tokens, valid, features, context);
-      result.log_likelihood = log_likelihood_;
+      add_surprisal(chunk, features, context);
+      if (any(chunk.batch.ends)) landing.surprisal.start(surprisal_.view().slice(0, lanes), context);
+      break;
+    case Readout::pooled:
+    case Readout::probabilities: {
+      reserve_lanes(pooled_, lanes, features_width_, context);
+      const View<double, 2> pooled = pooled_.view().slice(0, lanes);
+      if (!chunk.starts.empty()) fill_marked_rows(pooled, chunk.starts, pooling_identity(pooling_), context);
+      if (features.empty()) {
+        pooling_forward<T>(normed, chunk.valid, pooling_, pooled, context);
+      } else {
+        pooling_forward<float>(features, chunk.valid, pooling_, pooled, context);
+      }
+      if (any(chunk.batch.ends)) landing.pooled.start(pooled, context);
+    }
+  }
+}
+
+/// The chunk's tokens but for its first: each is predicted by the row before it.
+template <class T>
+void ReadoutStage<T>::add_surprisal(const InferenceChunk<T>& chunk, View<const float, 3> logits,
+                                    Context& context) {
+  const auto [lanes, length, vocabulary] = logits.shape;
+  reserve_lanes(surprisal_, lanes, 1, context);
+  reserve_lanes(last_logits_, lanes, vocabulary, context);
+  const View<double, 2> surprisal = surprisal_.view().slice(0, lanes);
+  if (!chunk.starts.empty()) fill_marked_rows(surprisal, chunk.starts, 0.0, context);
+  add_surprisal_of_first_tokens(chunk, context);
+
+  const Arena::Scope scope(context.scratch);
+  const std::vector<std::int32_t> unknown(static_cast<std::size_t>(lanes), -1);  // the next chunk scores it
+  const auto target = context.scratch.take<std::int32_t, 1>({lanes * length});
+  const auto loss = context.scratch.take<float, 1>({lanes * length});
+  next_token_targets(chunk.tokens, upload(unknown, context.scratch, context), chunk.valid, kPredictedTokens,
+                     target, context);
+  cross_entropy_forward({.logits = rows(logits), .target = target}, loss, context);
+  const View<const float, 3> loss_of_lanes(loss.data, {lanes, length, 1}, loss.device);
+  pooling_forward(loss_of_lanes, chunk.valid, Pooling::mean, surprisal, context);
+  pooling_forward(logits, chunk.valid, Pooling::last, last_logits_.view().slice(0, lanes), context);
+}
+
+/// Those are predicted by the chunk before. The first token of a record is not predicted.
+template <class T>
+void ReadoutStage<T>::add_surprisal_of_first_tokens(const InferenceChunk<T>& chunk, Context& context) {
+  const TokenBatch& batch = chunk.batch;
+  const auto lanes = static_cast<std::size_t>(batch.lanes);
+  std::vector<std::int32_t> first(lanes, kNoTarget);
+  for (std::size_t b = 0; b < lanes; ++b) {
+    const std::uint8_t token = batch.tokens[b * static_cast<std::size_t>(batch.length)];
+    if (batch.valid[b] > 0 && !batch.starts[b]) first[b] = next_token_target(token);
+  }
+  if (std::ranges::count(first, kNoTarget) == batch.lanes) return;
+  const Arena::Scope scope(context.scratch);
+  const auto logits = context.scratch.take<float, 2>({batch.lanes, backbone_.vocabulary()});
+  const auto loss = context.scratch.take<float, 1>({batch.lanes});
+  convert<double>(last_logits_.view().slice(0, batch.lanes), logits, context);
+  const CrossEntropyInput input{.logits = logits, .target = upload(first, context.scratch, context)};
+  cross_entropy_forward(input, loss, context);
+  const std::vector<std::int64_t> one_each(lanes, 1);
+  pooling_forward(View<const float, 3>(loss.data, {batch.lanes, 1, 1}, loss.device),
+                  upload(one_each, context.scratch, context), Pooling::mean,
+                  surprisal_.view().slice(0, batch.lanes), context);
+}
+
+template <class T>
+void ReadoutStage<T>::deliver(const TokenBatch& batch, ReadoutLanding& landing,
+                              const std::function<void(const ChunkResult&)>& deliver) {
+  ChunkResult result{.batch = batch, .tokens = {}, .records = {}, .log_likelihood = {}, .scored_bases = {}};
+  count_lanes(batch);
+  switch (options_.readout) {
+    case Readout::tokens:
+      result.tokens = landing.tokens.wait();
+      break;
+    case Readout::log_likelihood:
+      result.log_likelihood.resize(static_cast<std::size_t>(batch.lanes));
+      if (any(batch.ends)) {
+        const View<const double, 2> surprisal = landing.surprisal.wait();
+        std::transform(surprisal.data, surprisal.data + batch.lanes, result.log_likelihood.begin(),
+                       std::negate<>());
+      }
       result.scored_bases = scored_bases_;
       break;
     case Readout::pooled:
     case Readout::probabilities:
-      if (features.empty()) {
-        add_to_pool<T>(batch, normed, valid, context);
-      } else {
-        add_to_pool<float>(batch, features, valid, context);
-      }
-      result.records = finished_records(batch, context);
+      records_.resize(static_cast<std::size_t>(batch.lanes * width()));
+      result.records = {records_.data(), {batch.lanes, width()}};
+      if (any(batch.ends)) finish_records(batch, landing.pooled.wait());
   }
   deliver(result);
 }
 
 template <class T>
-void ReadoutStage<T>::add_log_likelihood(const TokenBatch& batch, View<const std::uint8_t, 2> tokens,
-                                         View<const std::int64_t, 1> valid, View<const float, 3> logits,
-                                         Context& context) {
-  const std::int64_t length = logits.shape[1], vocabulary = logits.shape[2];
-  // Row t predicts token t: the carried logits first, then this chunk's but for its last.
-  const auto predicting = context.scratch.take<float, 2>({length, vocabulary});
-  const auto target = context.scratch.take<std::int32_t, 1>({length});
-  const auto loss = context.scratch.take<float, 1>({length});
-  for (std::int64_t b = 0; b < batch.lanes; ++b) {
-    const std::int64_t count = valid.data[b];
-    if (batch.starts[b]) {
-      log_likelihood_[b] = 0;
-      scored_bases_[b] = 0;
+void ReadoutStage<T>::count_lanes(const TokenBatch& batch) {
+  length_.resize(static_cast<std::size_t>(batch.lanes));
+  scored_bases_.resize(length_.size());
+  for (std::size_t b = 0; b < length_.size(); ++b) {
+    if (batch.starts[b]) length_[b] = scored_bases_[b] = 0;
+    if (options_.readout == Readout::log_likelihood) {
+      const std::uint8_t* tokens = batch.tokens.data() + static_cast<std::int64_t>(b) * batch.length;
+      // The first base of a record is not scored.
+      const std::int64_t begin = std::min<std::int64_t>(batch.starts[b] ? 1 : 0, batch.valid[b]);
+      scored_bases_[b] += std::count_if(tokens + begin, tokens + batch.valid[b],
+                                        [](std::uint8_t token) { return kPredictedTokens.contains(token); });
     }
-    if (count == 0) continue;
-    std::copy_n(last_logits_.view().at(b), vocabulary, predicting.data);
-    std::copy_n(logits.at(b), (count - 1) * vocabulary, predicting.at(1));
-    std::copy_n(logits.at(b, count - 1), vocabulary, last_logits_.view().at(b));
-    for (std::int64_t t = 0; t < count; ++t) {
-      const bool first_of_record = t == 0 && batch.starts[b];
-      target.data[t] = first_of_record ? kNoTarget : next_token_target(tokens.at(b)[t]);
-    }
-    const CrossEntropyInput input{.logits = predicting.slice(0, count), .target = target.slice(0, count)};
-    cross_entropy_forward(input, loss.slice(0, count), context);
-    for (std::int64_t t = 0; t < count; ++t) {
-      log_likelihood_[b] -= static_cast<double>(loss.data[t]);
-      scored_bases_[b] += target.data[t] != kNoTarget;
-    }
+    length_[b] += batch.valid[b];
   }
 }
 
 template <class T>
-template <class E>
-void ReadoutStage<T>::add_to_pool(const TokenBatch& batch, View<const E, 3> features,
-                                  View<const std::int64_t, 1> valid, Context& context) {
-  for (std::int64_t b = 0; b < batch.lanes; ++b) {
-    if (batch.starts[b]) {
-      std::fill_n(pooled_.view().at(b), features_width_, pooling_identity(pooling_));
-      length_[b] = 0;
-    }
-    length_[b] += valid.data[b];
-  }
-  pooling_forward(features, valid, pooling_, pooled_.view(), context);
-}
-
-template <class T>
-View<const float, 2> ReadoutStage<T>::finished_records(const TokenBatch& batch, Context& context) const {
-  const auto records = context.scratch.take<float, 2>({batch.lanes, width()});
-  std::vector<float> vector(static_cast<std::size_t>(features_width_));
+void ReadoutStage<T>::finish_records(const TokenBatch& batch, View<const double, 2> pooled) {
+  std::vector<float> values(static_cast<std::size_t>(features_width_));
   for (std::int64_t b = 0; b < batch.lanes; ++b) {
     if (!batch.ends[b]) continue;
     const bool empty = length_[b] == 0;  // has nothing to pool: zeros
     const double scale = pooling_ == Pooling::mean && !empty ? 1.0 / static_cast<double>(length_[b]) : 1.0;
-    std::transform(pooled_.view().at(b), pooled_.view().at(b) + features_width_, vector.begin(),
+    std::transform(pooled.at(b), pooled.at(b) + features_width_, values.begin(),
                    [&](double value) { return empty ? 0.0F : static_cast<float>(value * scale); });
+    float* record = records_.data() + b * width();
     if (head_) {
-      const std::vector<double> log_probabilities = head_->log_probabilities(vector);
-      std::transform(log_probabilities.begin(), log_probabilities.end(), records.at(b),
-                     [](double x) { return static_cast<float>(std::exp(x)); });
+      const std::vector<double> log_probabilities = head_->log_probabilities(values);
+      std::ranges::transform(log_probabilities, record,
+                             [](double x) { return static_cast<float>(std::exp(x)); });
     } else {
-      std::copy(vector.begin(), vector.end(), records.at(b));
+      std::ranges::copy(values, record);
     }
   }
-  return records;
 }
 
 template class ReadoutStage<float>;

@@ -1,38 +1,60 @@
-// From a chunk's hidden rows to what Inference delivers. Lanes carry what spans chunks: the running pool, and
-// the logits of the last token, which predict the next chunk's first.
+// From a chunk's hidden rows to what Inference delivers, in two steps: compute() puts the work on the device,
+// deliver() hands over what came of it, as soon as it is on the host. Lanes carry what spans chunks: the
+// running pool, and the logits of the last token, which predict the next chunk's first.
 #pragma once
 
+#include <optional>
 #include <vector>
 
+#include "kernels/readback.hpp"
+#include "kernels/transfer.hpp"
 #include "src/backbone.hpp"
 #include "src/classifier_head.hpp"
 #include "src/inference.hpp"
 
 namespace longstrand {
 
+/// A chunk behind the layers that the readout asks for. Views lie on the model's device.
+template <class T>
+struct InferenceChunk {
+  const TokenBatch& batch;
+  View<const std::uint8_t, 2> tokens;  // [B, T]
+  View<const std::int64_t, 1> valid;   // [B]
+  View<const std::uint8_t, 1> starts;  // [B]  empty where no lane starts
+  View<float, 3> residual;             // [B, T, D]  compute() takes it over, and hidden
+  View<T, 3> hidden;                   // [B, T, D]
+};
+
+/// A chunk's results on their way to the host.
+struct ReadoutLanding {
+  Readback<float, 3> tokens;      // [B, T, width]
+  Readback<double, 2> pooled;     // [B, width]  sums so far
+  Readback<double, 2> surprisal;  // [B, 1]      -log likelihood so far
+};
+
 template <class T>
 class ReadoutStage {
  public:
-  ReadoutStage(const Model& model, const Backbone<T>& backbone, const InferenceOptions& options);
+  /// `weights` are those that `backbone` has; both must outlive it.
+  ReadoutStage(const Model& model, const ParameterStore& weights, const Backbone<T>& backbone,
+               const InferenceOptions& options, Context& context);
 
   /// How many layers must have run before.
   int layers() const { return layers_; }
   std::int64_t width() const;
-  /// Takes over residual and hidden (both [B, T, D]) of the last of those layers. `valid` [B].
-  void run(const TokenBatch& batch, View<const std::uint8_t, 2> tokens, View<const std::int64_t, 1> valid,
-           View<float, 3> residual, View<T, 3> hidden, const std::function<void(const ChunkResult&)>& deliver,
-           Context& context);
-  /// Forgets all lanes.
-  void reset(std::int64_t lanes);
+  /// Chunk after chunk. What is on its way lies in `arena`, which must keep it until it has been delivered.
+  void compute(const InferenceChunk<T>& chunk, Arena& arena, ReadoutLanding& landing, Context& context);
+  /// In the same order. Waits for the device where it must.
+  void deliver(const TokenBatch& batch, ReadoutLanding& landing,
+               const std::function<void(const ChunkResult&)>& deliver);
+  std::size_t size_bytes() const;
 
  private:
   bool needs_logits() const;
-  void add_log_likelihood(const TokenBatch& batch, View<const std::uint8_t, 2> tokens,
-                          View<const std::int64_t, 1> valid, View<const float, 3> logits, Context& context);
-  template <class E>
-  void add_to_pool(const TokenBatch& batch, View<const E, 3> features, View<const std::int64_t, 1> valid,
-                   Context& context);
-  View<const float, 2> finished_records(const TokenBatch& batch, Context& context) const;
+  void add_surprisal(const InferenceChunk<T>& chunk, View<const float, 3> logits, Context& context);
+  void add_surprisal_of_first_tokens(const InferenceChunk<T>& chunk, Context& context);
+  void count_lanes(const TokenBatch& batch);
+  void finish_records(const TokenBatch& batch, View<const double, 2> pooled);
 
   const Backbone<T>& backbone_;
   InferenceOptions options_;
@@ -41,11 +63,26 @@ class ReadoutStage {
   int layers_;
   std::int64_t features_width_;
 
-  Array<double, 2> pooled_;                 // [B, features_width]
-  std::vector<std::int64_t> length_;        // [B]  tokens pooled so far
-  Array<float, 2> last_logits_;             // [B, V]  of the lane's last token
-  std::vector<double> log_likelihood_;      // [B]
+  // On the device, for all lanes seen so far.
+  Array<double, 2> pooled_;       // [B, features_width]
+  Array<double, 2> last_logits_;  // [B, V]  of the lane's last token
+  Array<double, 2> surprisal_;    // [B, 1]
+  // On the host.
+  std::vector<std::int64_t> length_;        // [B]  tokens of the lane's record so far
   std::vector<std::int64_t> scored_bases_;  // [B]
+  std::vector<float> records_;              // [B, width]  of the chunk that is being delivered
 };
+
+/// More rows for an array [B, ...] of which lanes have one each. They keep what is in them; new ones are
+/// zero.
+template <class E>
+void reserve_lanes(Array<E, 2>& array, std::int64_t lanes, std::int64_t width, Context& context) {
+  const View<E, 2> old = array.view();
+  if (old.shape[0] >= lanes) return;
+  Array<E, 2> larger({lanes, width}, context.device);
+  if (!old.empty()) copy(old, larger.view().slice(0, old.shape[0]), context);
+  context.synchronize();  // the old rows are in use until then
+  array = std::move(larger);
+}
 
 }  // namespace longstrand

@@ -2,59 +2,72 @@
 
 #include <algorithm>
 #include <cmath>
-#include <numeric>
+#include <optional>
 #include <stdexcept>
 
 #include "kernels/adamw.hpp"
 #include "kernels/check.hpp"
+#include "kernels/transfer.hpp"
 #include "src/mixer.hpp"
 #include "src/trainer_engine.hpp"
 
 namespace longstrand {
 
+namespace {
+
+std::unique_ptr<Trainer::Engine> make_engine(Model& model, const ExecutionOptions& execution,
+                                             const TrainerOptions& options) {
+  switch (find_mixer(model.config().mixer).sweep) {
+    case Sweep::chunk_major:
+      return make_chunk_major_trainer(model, execution, options);
+    case Sweep::layer_major:
+      break;
+  }
+  throw std::invalid_argument("bidirectional models are not supported by this version");
+}
+
+}  // namespace
+
 struct Trainer::Parts {
-  Parts(Model& trained_model, const TrainerOptions& trainer_options)
+  Parts(Model& trained_model, const ExecutionOptions& execution, const TrainerOptions& trainer_options)
       : model(trained_model),
         options(trainer_options),
-        gradients(model.parameters().like()),
-        first_moment(model.parameters().like()),
-        second_moment(model.parameters().like()) {}
+        engine(make_engine(trained_model, execution, trainer_options)),
+        gradients(engine->weights().like()),
+        first_moment(gradients.like()),
+        second_moment(gradients.like()) {}
 
   Model& model;
   TrainerOptions options;
-  ParameterStore gradients, first_moment, second_moment;
-  std::int64_t updates = 0;
   std::unique_ptr<Engine> engine;
+  ParameterStore gradients, first_moment, second_moment;
+  std::optional<ParameterStore> gradients_on_host;  // where `gradients` are not
+  std::int64_t updates = 0;
+
+  bool on_host() const { return gradients.device().kind == DeviceKind::cpu; }
 
   void update(const View<float, 1>& weights, AdamWOptions adamw) {
-    const std::int64_t begin = weights.data - model.parameters().all().data;
+    const std::int64_t begin = weights.data - engine->weights().all().data;
     const auto part = [&](ParameterStore& store) { return store.all().slice(begin, weights.size()); };
     adamw_step(weights, part(gradients), part(first_moment), part(second_moment), adamw, engine->context());
   }
 };
 
-Trainer::Trainer(Model& model, const ExecutionOptions& execution, const TrainerOptions& options)
-    : parts_(std::make_unique<Parts>(model, options)) {
+Trainer::Trainer(Model& model, const ExecutionOptions& execution, const TrainerOptions& options) {
   if (options.objective == Objective::classification && !model.classifier()) {
     throw std::invalid_argument("training a classifier needs a model with labels");
   }
   if (options.freeze_backbone && options.objective != Objective::classification) {
     throw std::invalid_argument("a frozen backbone leaves nothing to train but a classifier");
   }
-  switch (find_mixer(model.config().mixer).sweep) {
-    case Sweep::chunk_major:
-      parts_->engine = make_chunk_major_trainer(model, execution, options);
-      return;
-    case Sweep::layer_major:
-      throw std::invalid_argument("bidirectional models are not supported by this version");
-  }
+  parts_ = std::make_unique<Parts>(model, execution, options);
 }
 
 Trainer::~Trainer() = default;
 
 StepResult Trainer::step(std::span<const TrainingSequence> batch, double learning_rate) {
   Parts& p = *parts_;
-  p.gradients.zero();
+  fill(p.gradients.all(), 0.0F, p.engine->context());
   const BatchTotals totals = p.engine->accumulate(batch, p.gradients);
   if (totals.targets == 0)
     throw std::runtime_error("the batch has nothing to learn from: no A, C, G or T in it");
@@ -80,7 +93,7 @@ StepResult Trainer::step(std::span<const TrainingSequence> batch, double learnin
                      .weight_decay = optimizer.weight_decay,
                      .gradient_scale = clip_scale / targets,
                      .step = ++p.updates};
-  ParameterStore& weights = p.model.parameters();
+  ParameterStore& weights = p.engine->weights();
   p.update(p.options.freeze_backbone ? weights.flat(kHeadWeight) : weights.decayed(), adamw);
   adamw.weight_decay = 0;
   p.update(p.options.freeze_backbone ? weights.flat(kHeadBias) : weights.not_decayed(), adamw);
@@ -96,30 +109,45 @@ EvaluationResult Trainer::evaluate(std::span<const TrainingSequence> batch) {
           .targets = totals.targets};
 }
 
-const ParameterStore& Trainer::gradients() const { return parts_->gradients; }
+void Trainer::update_model() {
+  Parts& p = *parts_;
+  if (!p.on_host()) copy(p.engine->weights().all(), p.model.parameters().all(), p.engine->context());
+}
+
+const ParameterStore& Trainer::gradients() const {
+  Parts& p = *parts_;
+  if (p.on_host()) return p.gradients;
+  p.gradients_on_host = p.gradients.like(Device{});
+  copy(p.gradients.all(), p.gradients_on_host->all(), p.engine->context());
+  return *p.gradients_on_host;
+}
 
 Trainer::State Trainer::state() const {
-  const auto copy = [](const ParameterStore& store) {
-    const View<const float, 1> values = store.all();
-    return std::vector<float>(values.data, values.data + values.size());
+  const auto copied = [this](const ParameterStore& store) {
+    std::vector<float> values(static_cast<std::size_t>(store.all().size()));
+    copy(store.all(), View<float, 1>(values.data(), store.all().shape), parts_->engine->context());
+    return values;
   };
-  return {copy(parts_->first_moment), copy(parts_->second_moment), parts_->updates};
+  return {copied(parts_->first_moment), copied(parts_->second_moment), parts_->updates};
 }
 
 void Trainer::set_state(const State& state) {
-  const auto restore = [](const std::vector<float>& from, ParameterStore& to) {
-    if (static_cast<std::int64_t>(from.size()) != to.all().size()) {
+  const auto restore = [this](const std::vector<float>& from, ParameterStore& to) {
+    if (std::ssize(from) != to.all().size()) {
       throw std::runtime_error(concat("the optimizer's state has ", from.size(),
                                       " values, but the model needs ", to.all().size(),
                                       "; it is of another model"));
     }
-    std::copy(from.begin(), from.end(), to.all().data);
+    copy(View<const float, 1>(from.data(), to.all().shape), to.all(), parts_->engine->context());
   };
   restore(state.first_moment, parts_->first_moment);
   restore(state.second_moment, parts_->second_moment);
   parts_->updates = state.updates;
 }
 
-std::size_t Trainer::peak_bytes() const { return parts_->engine->peak_bytes(); }
+std::size_t Trainer::peak_bytes() const {
+  const auto store_bytes = static_cast<std::size_t>(parts_->gradients.all().size()) * sizeof(float);
+  return parts_->engine->peak_bytes() + store_bytes * (parts_->on_host() ? 3 : 4);
+}
 
 }  // namespace longstrand

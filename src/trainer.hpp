@@ -55,7 +55,7 @@ struct EvaluationResult {
 
 class Trainer {
  public:
-  /// The model must outlive it; its weights change with every step.
+  /// The model must outlive it. Steps change its weights, on a GPU those of a copy there: see update_model().
   Trainer(Model& model, const ExecutionOptions& execution, const TrainerOptions& options);
   ~Trainer();
 
@@ -63,7 +63,11 @@ class Trainer {
   /// throws std::runtime_error and leaves the weights as they were.
   StepResult step(std::span<const TrainingSequence> batch, double learning_rate);
   EvaluationResult evaluate(std::span<const TrainingSequence> batch);
-  /// Gradients of the last step, before clipping: of the loss summed (not averaged) over its targets.
+  /// Gives the model the weights of the last step. Without it, the model has those of before on a GPU, while
+  /// on a CPU it has them anyway.
+  void update_model();
+  /// Gradients of the last step, before clipping: of the loss summed (not averaged) over its targets. On the
+  /// host; good until the next call.
   const ParameterStore& gradients() const;
 
   /// What, with the weights, a resumed run needs: [parameters] first and second moments, and the number of
@@ -76,6 +80,8 @@ class Trainer {
   State state() const;
   void set_state(const State& state);
 
+  /// Bytes held at their largest: gradients, moments, state, activations and scratch, and on a GPU the
+  /// weights.
   std::size_t peak_bytes() const;
 
   class Engine;

@@ -17,7 +17,9 @@ struct BatchTotals {
 class Trainer::Engine {
  public:
   virtual ~Engine() = default;
-  /// Adds the gradients of the summed loss to `gradients`.
+  /// The weights that are computed with: the model's own on a CPU, a copy on a GPU.
+  virtual ParameterStore& weights() = 0;
+  /// Adds the gradients of the summed loss to `gradients`, which lie where the weights do.
   virtual BatchTotals accumulate(std::span<const TrainingSequence> batch, ParameterStore& gradients) = 0;
   virtual BatchTotals evaluate(std::span<const TrainingSequence> batch) = 0;
   virtual void weights_changed() = 0;
@@ -26,8 +28,7 @@ class Trainer::Engine {
 };
 
 /// For mixers of Sweep::chunk_major.
-std::unique_ptr<Trainer::Engine> make_chunk_major_trainer(const Model& model,
-                                                          const ExecutionOptions& execution,
+std::unique_ptr<Trainer::Engine> make_chunk_major_trainer(Model& model, const ExecutionOptions& execution,
                                                           const TrainerOptions& options);
 
 }  // namespace longstrand

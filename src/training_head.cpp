@@ -1,13 +1,16 @@
 #include "src/training_head.hpp"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
-#include <optional>
 #include <span>
 
 #include "kernels/check.hpp"
 #include "kernels/cross_entropy.hpp"
+#include "kernels/elementwise.hpp"
+#include "kernels/next_token.hpp"
 #include "kernels/pooling.hpp"
+#include "kernels/transfer.hpp"
 #include "src/classifier_head.hpp"
 #include "src/vocabulary.hpp"
 
@@ -18,18 +21,20 @@ namespace {
 template <class T>
 class NextTokenHead final : public TrainingHead<T> {
  public:
-  NextTokenHead(const Backbone<T>& backbone, const Model& model, bool all_tokens_are_targets)
+  NextTokenHead(const Backbone<T>& backbone, const Model& model, bool all_tokens_are_targets,
+                const Context& context)
       : backbone_(backbone),
         lm_head_name_(model.config().tie_embeddings ? kEmbeddingWeight : kLmHeadWeight),
-        all_tokens_are_targets_(all_tokens_are_targets),
-        d_lm_head_({backbone.vocabulary(), backbone.d_model()}) {}
+        predicted_(all_tokens_are_targets ? TokenRange{} : kPredictedTokens),
+        d_lm_head_({backbone.vocabulary(), backbone.d_model()}, context.device),
+        totals_({3}, context.device) {}
 
   bool needs_whole_sequence() const override { return false; }
 
-  void start_batch(std::size_t, ParameterStore* gradients) override {
-    this->totals_ = {};
+  void start_batch(std::int64_t, ParameterStore* gradients, Context& context) override {
     gradients_ = gradients;
-    d_lm_head_.zero();
+    fill(totals_.view(), 0.0, context);
+    fill(d_lm_head_.view(), 0.0F, context);
   }
 
   void forward(const TrainingChunk& chunk, View<float, 3> residual, View<const T, 3> hidden,
@@ -37,7 +42,7 @@ class NextTokenHead final : public TrainingHead<T> {
     const Arena::Scope scope(context.scratch);
     const Prediction p = predict(chunk, residual, hidden, context);
     cross_entropy_forward(p.input, p.loss, context);
-    add_to_totals(p);
+    cross_entropy_totals(p.input, p.loss, totals_.view(), context);
   }
 
   void backward(const TrainingChunk& chunk, View<float, 3> residual, View<T, 3> hidden,
@@ -46,61 +51,57 @@ class NextTokenHead final : public TrainingHead<T> {
     const Prediction p = predict(chunk, residual, hidden, context);
     const auto d_logits = context.scratch.take<T, 2>(p.input.logits.shape);
     cross_entropy_backward<T>(p.input, 1.0F, p.loss, d_logits, context);
-    add_to_totals(p);
+    cross_entropy_totals(p.input, p.loss, totals_.view(), context);
     const auto d_out = context.scratch.take<T, 3>(hidden.shape);
     backbone_.logits_backward(rows<const T>(p.out), d_logits, rows(d_out), d_lm_head_.view(), context);
     backbone_.finish_backward(residual, d_out, d_residual, hidden, *gradients_, context);
   }
 
   /// The head's gradient was kept apart: where it is tied, other threads add to the embedding's meanwhile.
-  void finish_batch() override {
+  void finish_batch(Context& context) override {
     if (gradients_ == nullptr) return;
-    const View<float, 1> total = gradients_->flat(lm_head_name_);
-    std::transform(total.data, total.data + total.size(), d_lm_head_.view().data, total.data, std::plus<>());
+    const View<float, 2> of_head = d_lm_head_.view();
+    add(View<const float, 1>(of_head.data, {of_head.size()}, of_head.device), gradients_->flat(lm_head_name_),
+        context);
   }
+
+  BatchTotals totals(Context& context) const override {
+    std::array<double, 3> sums{};
+    copy(totals_.view(), View<double, 1>(sums.data(), {3}), context);
+    return {.loss = sums[0],
+            .targets = static_cast<std::int64_t>(sums[1]),
+            .correct = static_cast<std::int64_t>(sums[2])};
+  }
+
+  void weights_changed(const ParameterStore&, Context&) override {}
 
  private:
   struct Prediction {
-    View<T, 3> out;  // [1, T, D]
+    View<T, 3> out;  // [B, T, D]
     CrossEntropyInput input;
-    View<float, 1> loss;  // [T]
+    View<float, 1> loss;  // [B * T]
   };
 
   Prediction predict(const TrainingChunk& chunk, View<float, 3> residual, View<const T, 3> hidden,
                      Context& context) const {
-    const std::int64_t length = hidden.shape[1];
+    const std::int64_t count = hidden.shape[0] * hidden.shape[1];
     Prediction p;
     p.out = context.scratch.take<T, 3>(hidden.shape);
-    p.loss = context.scratch.take<float, 1>({length});
-    const auto logits = context.scratch.take<float, 2>({length, backbone_.vocabulary()});
-    const auto target = context.scratch.take<std::int32_t, 1>({length});
-    for (std::int64_t t = 0; t < length; ++t) {
-      const std::int32_t next = t + 1 < length ? chunk.tokens.data[t + 1] : chunk.next_token;
-      const bool scored = next >= 0 && !all_tokens_are_targets_;
-      target.data[t] = scored ? next_token_target(static_cast<std::uint8_t>(next)) : next;
-    }
+    p.loss = context.scratch.take<float, 1>({count});
+    const auto logits = context.scratch.take<float, 2>({count, backbone_.vocabulary()});
+    const auto target = context.scratch.take<std::int32_t, 1>({count});
+    next_token_targets(chunk.tokens, chunk.next, chunk.valid, predicted_, target, context);
     backbone_.finish(residual, hidden, p.out, context);
     backbone_.logits(rows<const T>(p.out), logits, context);
     p.input = {.logits = logits, .target = target};
     return p;
   }
 
-  void add_to_totals(const Prediction& p) {
-    const std::int64_t classes = p.input.logits.shape[1];
-    for (std::int64_t t = 0; t < p.loss.size(); ++t) {
-      const std::int32_t target = p.input.target.data[t];
-      if (target == kNoTarget) continue;
-      const float* logits = p.input.logits.at(t);
-      this->totals_.loss += static_cast<double>(p.loss.data[t]);
-      this->totals_.targets += 1;
-      this->totals_.correct += std::max_element(logits, logits + classes) - logits == target;
-    }
-  }
-
   const Backbone<T>& backbone_;
   std::string lm_head_name_;
-  bool all_tokens_are_targets_;
+  TokenRange predicted_;
   Array<float, 2> d_lm_head_;  // [V, D]
+  Array<double, 1> totals_;    // [3]  as cross_entropy_totals writes them
   ParameterStore* gradients_ = nullptr;
 };
 
@@ -108,20 +109,24 @@ class NextTokenHead final : public TrainingHead<T> {
 template <class T>
 class ClassificationHead final : public TrainingHead<T> {
  public:
-  ClassificationHead(const Backbone<T>& backbone, const Model& model)
-      : backbone_(backbone),
-        head_(model),
-        pooling_(model.classifier()->pooling),
-        pooled_({1, backbone.d_model()}) {}
+  ClassificationHead(const Backbone<T>& backbone, const Model& model, const ParameterStore& weights,
+                     Context& context)
+      : backbone_(backbone), head_(weights, context), pooling_(model.classifier()->pooling) {}
 
   bool needs_whole_sequence() const override { return true; }
 
-  void start_batch(std::size_t sequences, ParameterStore* gradients) override {
-    this->totals_ = {};
+  void start_batch(std::int64_t lanes, ParameterStore* gradients, Context& context) override {
+    totals_ = {};
     gradients_ = gradients;
-    d_pooled_.resize(sequences);
+    head_.clear_gradient();
+    if (lanes <= pooled_.view().shape[0]) return;
+    pooled_ = Array<double, 2>({lanes, backbone_.d_model()}, context.device);
+    d_pooled_ = Array<float, 2>({lanes, backbone_.d_model()}, context.device);
   }
-  void finish_batch() override {}
+
+  void finish_batch(Context& context) override {
+    if (gradients_ != nullptr) head_.add_gradient_to(*gradients_, context);
+  }
 
   void forward(const TrainingChunk& chunk, View<float, 3> residual, View<const T, 3> hidden,
                Context& context) override {
@@ -137,66 +142,87 @@ class ClassificationHead final : public TrainingHead<T> {
     const auto out = context.scratch.take<T, 3>(hidden.shape);
     backbone_.finish(residual, hidden, out, context);
     if (chunk.first && chunk.last) pool(chunk, out, context);
-    std::vector<float>& d_pooled = d_pooled_[chunk.sequence_index];
-    std::uint8_t is_last = chunk.last;
-    pooling_backward<T>({d_pooled.data(), {1, backbone_.d_model()}}, chunk.valid, {&is_last, {1}}, pooling_,
-                        out, context);
+    pooling_backward<T>(lanes_of(d_pooled_, *chunk.bundle), chunk.valid, chunk.ends, pooling_, out, context);
     backbone_.finish_backward(residual, out, d_residual, hidden, *gradients_, context);
   }
 
- private:
-  void pool(const TrainingChunk& chunk, View<const T, 3> out, Context& context) {
-    const View<double, 2> pooled = pooled_.view();
-    if (chunk.first) std::fill_n(pooled.data, pooled.size(), pooling_identity(pooling_));
-    pooling_forward<T>(out, chunk.valid, pooling_, pooled, context);
-    if (chunk.last) classify(chunk);
+  BatchTotals totals(Context&) const override { return totals_; }
+
+  void weights_changed(const ParameterStore& weights, Context& context) override {
+    head_.load(weights, context);
   }
 
-  void classify(const TrainingChunk& chunk) {
-    const bool mean = pooling_ == Pooling::mean;
-    const double scale = mean ? 1.0 / static_cast<double>(chunk.sequence->length) : 1.0;
-    std::vector<float> pooled(static_cast<std::size_t>(backbone_.d_model()));
-    std::transform(pooled_.view().data, pooled_.view().data + pooled.size(), pooled.begin(),
-                   [&](double sum) { return static_cast<float>(sum * scale); });
-    const std::int32_t label = chunk.sequence->label;
-    if (label < 0 || label >= head_.classes()) {
-      throw std::logic_error(
-          concat("label ", label, ": the classifier has classes 0 to ", head_.classes() - 1));
+ private:
+  template <class E>
+  static View<E, 2> lanes_of(const Array<E, 2>& array, const Bundle& bundle) {
+    return array.view().slice(bundle.first_lane, bundle.lanes());
+  }
+
+  void pool(const TrainingChunk& chunk, View<const T, 3> out, Context& context) {
+    const View<double, 2> pooled = lanes_of(pooled_, *chunk.bundle);
+    if (chunk.first) fill(pooled, pooling_identity(pooling_), context);
+    pooling_forward<T>(out, chunk.valid, pooling_, pooled, context);
+    if (chunk.last) classify(*chunk.bundle, context);
+  }
+
+  void classify(const Bundle& bundle, Context& context) {
+    const auto width = static_cast<std::size_t>(backbone_.d_model());
+    const View<double, 2> pooled = lanes_of(pooled_, bundle);
+    std::vector<double> sums(static_cast<std::size_t>(pooled.size()));
+    copy(pooled, View<double, 2>(sums.data(), pooled.shape), context);
+    std::vector<float> d_pooled(sums.size());
+    for (std::size_t b = 0; b < bundle.sequences.size(); ++b) {
+      classify(*bundle.sequences[b], std::span(sums).subspan(b * width, width),
+               std::span(d_pooled).subspan(b * width, width));
     }
+    copy(View<const float, 2>(d_pooled.data(), pooled.shape), lanes_of(d_pooled_, bundle), context);
+  }
+
+  void classify(const TrainingSequence& sequence, std::span<const double> sums, std::span<float> d_pooled) {
+    if (sequence.label < 0 || sequence.label >= head_.classes()) {
+      throw std::logic_error(
+          concat("label ", sequence.label, ": the classifier has classes 0 to ", head_.classes() - 1));
+    }
+    const bool mean = pooling_ == Pooling::mean;
+    const double scale = mean ? 1.0 / static_cast<double>(sequence.length) : 1.0;
+    std::vector<float> pooled(sums.size());
+    std::ranges::transform(sums, pooled.begin(), [&](double sum) { return static_cast<float>(sum * scale); });
     const std::vector<double> log_probabilities = head_.log_probabilities(pooled);
-    const auto best = std::max_element(log_probabilities.begin(), log_probabilities.end());
-    this->totals_.loss -= log_probabilities[label];
-    this->totals_.targets += 1;
-    this->totals_.correct += best - log_probabilities.begin() == label;
+    const auto best = std::ranges::max_element(log_probabilities);
+    totals_.loss -= log_probabilities[sequence.label];
+    totals_.targets += 1;
+    totals_.correct += best - log_probabilities.begin() == sequence.label;
     if (gradients_ == nullptr) return;
-    std::vector<float>& d_pooled = d_pooled_[chunk.sequence_index];
-    d_pooled.resize(pooled.size());
-    head_.backward(pooled, log_probabilities, label, d_pooled, *gradients_);
+    head_.backward(pooled, log_probabilities, sequence.label, d_pooled);
     for (float& value : d_pooled) value *= static_cast<float>(scale);
   }
 
   const Backbone<T>& backbone_;
   ClassifierHead head_;
   Pooling pooling_;
-  Array<double, 2> pooled_;                   // [1, D]  of the sequence under way
-  std::vector<std::vector<float>> d_pooled_;  // [sequences][D]
+  BatchTotals totals_;
+  Array<double, 2> pooled_;   // [lanes of the batch, D]
+  Array<float, 2> d_pooled_;  // [lanes of the batch, D]
   ParameterStore* gradients_ = nullptr;
 };
 
 }  // namespace
 
 template <class T>
-std::unique_ptr<TrainingHead<T>> make_training_head(const Model& model, const Backbone<T>& backbone,
-                                                    const TrainerOptions& options) {
+std::unique_ptr<TrainingHead<T>> make_training_head(const Model& model, const ParameterStore& weights,
+                                                    const Backbone<T>& backbone,
+                                                    const TrainerOptions& options, Context& context) {
   if (options.objective == Objective::classification) {
-    return std::make_unique<ClassificationHead<T>>(backbone, model);
+    return std::make_unique<ClassificationHead<T>>(backbone, model, weights, context);
   }
-  return std::make_unique<NextTokenHead<T>>(backbone, model, options.all_tokens_are_targets);
+  return std::make_unique<NextTokenHead<T>>(backbone, model, options.all_tokens_are_targets, context);
 }
 
-template std::unique_ptr<TrainingHead<float>> make_training_head(const Model&, const Backbone<float>&,
-                                                                 const TrainerOptions&);
-template std::unique_ptr<TrainingHead<bfloat16>> make_training_head(const Model&, const Backbone<bfloat16>&,
-                                                                    const TrainerOptions&);
+template std::unique_ptr<TrainingHead<float>> make_training_head(const Model&, const ParameterStore&,
+                                                                 const Backbone<float>&,
+                                                                 const TrainerOptions&, Context&);
+template std::unique_ptr<TrainingHead<bfloat16>> make_training_head(const Model&, const ParameterStore&,
+                                                                    const Backbone<bfloat16>&,
+                                                                    const TrainerOptions&, Context&);
 
 }  // namespace longstrand

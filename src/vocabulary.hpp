@@ -10,7 +10,8 @@ namespace longstrand {
 
 inline constexpr std::uint8_t kFirstBase = 7;  // A, C, G, T are 7 to 10
 inline constexpr std::uint8_t kLastBase = 10;
-inline constexpr std::int64_t kVocabulary = 12;  // token ids that readers produce are below this
+inline constexpr std::uint8_t kPaddingToken = 4;  // [PAD]
+inline constexpr std::int64_t kVocabulary = 12;   // token ids that readers produce are below this
 
 /// What a language model predicts: only A, C, G and T.
 inline constexpr TokenRange kPredictedTokens{kFirstBase, kLastBase};
