@@ -105,7 +105,7 @@ bool CommandLine::parse(const std::vector<std::string>& arguments) {
   group(kCommonTitle).add_options()
       ("threads,t", po::value(&common_.threads)->default_value(0, "all")->value_name("N")
            ->notifier(at_least<int>("threads", 0)), "threads in all")
-      ("device", po::value(&common_.device)->default_value("auto")->value_name("NAME"), "auto or cpu")
+      ("device", po::value(&common_.device)->default_value("auto")->value_name("NAME"), "auto, cpu, cuda or cuda:K (the GPU with that number)")
       ("precision", po::value(&common_.precision)->default_value("auto")->value_name("P")
            ->notifier(one_of("precision", {"auto", "fp32", "bf16"})), "auto, fp32 or bf16")
       ("chunk", po::value(&common_.chunk)->default_value(0, "automatic")->value_name("N")
