@@ -1,6 +1,8 @@
 // RMSNorm with the residual stream in float (Zhang & Sennrich 2019):
 //
 //   residual += hidden;   out = residual / sqrt(mean(residual^2) + epsilon) * weight
+//
+// On a GPU D is at most 4096; more throws std::logic_error.
 #pragma once
 
 #include "kernels/context.hpp"
