@@ -18,14 +18,16 @@ void adamw_step(View<float, 1> weight, View<const float, 1> gradient, View<float
       return cuda::adamw_step(weight, gradient, m, v, options, context);
     }
   }
-  cpu::adamw_step(weight, gradient, m, v, options);
+  if constexpr (kCpuBuilt) return cpu::adamw_step(weight, gradient, m, v, options);
+  throw NoCpuBackend();
 }
 
 double sum_of_squares(View<const float, 1> values, Context& context) {
   if constexpr (kCudaBuilt) {
     if (context.device.kind == DeviceKind::cuda) return cuda::sum_of_squares(values, context);
   }
-  return cpu::sum_of_squares(values);
+  if constexpr (kCpuBuilt) return cpu::sum_of_squares(values);
+  throw NoCpuBackend();
 }
 
 }  // namespace longstrand

@@ -34,7 +34,8 @@ void causal_conv_forward(const CausalConvInput<T>& input, View<T, 3> out, View<f
   if constexpr (kCudaBuilt) {
     if (context.device.kind == DeviceKind::cuda) return cuda::causal_conv_forward(input, out, state, context);
   }
-  cpu::causal_conv_forward(input, out, state);
+  if constexpr (kCpuBuilt) return cpu::causal_conv_forward(input, out, state);
+  throw NoCpuBackend();
 }
 
 template <class T>
@@ -51,7 +52,8 @@ void causal_conv_backward(const CausalConvInput<T>& input, const CausalConvGradi
   if constexpr (kCudaBuilt) {
     if (context.device.kind == DeviceKind::cuda) return cuda::causal_conv_backward(input, gradient, context);
   }
-  cpu::causal_conv_backward(input, gradient);
+  if constexpr (kCpuBuilt) return cpu::causal_conv_backward(input, gradient);
+  throw NoCpuBackend();
 }
 
 template void causal_conv_forward(const CausalConvInput<float>&, View<float, 3>, View<float, 3>, Context&);

@@ -17,6 +17,11 @@ std::string concat(const Part&... part) {
   return text.str();
 }
 
+/// Where an operation is asked of the CPU and this build has it for GPUs only.
+struct NoCpuBackend : std::runtime_error {
+  NoCpuBackend() : std::runtime_error("this build has no CPU backend; use --device cuda") {}
+};
+
 /// Throws std::logic_error unless `view` has the given shape. An empty view passes when `optional`.
 template <class T, int Rank>
 void require_shape(const char* operand, const View<T, Rank>& view,

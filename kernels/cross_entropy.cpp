@@ -33,7 +33,8 @@ void cross_entropy_forward(const CrossEntropyInput& input, View<float, 1> loss, 
     if (context.device.kind == DeviceKind::cuda) return cuda::cross_entropy_forward(input, loss, context);
   }
   check_targets(input);
-  cpu::cross_entropy_forward(input, loss);
+  if constexpr (kCpuBuilt) return cpu::cross_entropy_forward(input, loss);
+  throw NoCpuBackend();
 }
 
 template <class T>
@@ -49,7 +50,8 @@ void cross_entropy_backward(const CrossEntropyInput& input, float scale, View<fl
     }
   }
   check_targets(input);
-  cpu::cross_entropy_backward(input, scale, loss, d_logits);
+  if constexpr (kCpuBuilt) return cpu::cross_entropy_backward(input, scale, loss, d_logits);
+  throw NoCpuBackend();
 }
 
 void cross_entropy_totals(const CrossEntropyInput& input, View<const float, 1> loss, View<double, 1> totals,
@@ -63,7 +65,8 @@ void cross_entropy_totals(const CrossEntropyInput& input, View<const float, 1> l
     }
   }
   check_targets(input);
-  cpu::cross_entropy_totals(input, loss, totals);
+  if constexpr (kCpuBuilt) return cpu::cross_entropy_totals(input, loss, totals);
+  throw NoCpuBackend();
 }
 
 template void cross_entropy_backward(const CrossEntropyInput&, float, View<float, 1>, View<float, 2>,

@@ -28,7 +28,8 @@ void embedding_forward(View<const std::uint8_t, 2> tokens, View<const float, 2> 
     if (context.device.kind == DeviceKind::cuda) return cuda::embedding_forward(tokens, weight, out, context);
   }
   require_tokens("embedding_forward", tokens, weight.shape[0]);
-  cpu::embedding_forward(tokens, weight, out);
+  if constexpr (kCpuBuilt) return cpu::embedding_forward(tokens, weight, out);
+  throw NoCpuBackend();
 }
 
 void embedding_backward(View<const std::uint8_t, 2> tokens, View<const float, 3> d_out,
@@ -42,7 +43,8 @@ void embedding_backward(View<const std::uint8_t, 2> tokens, View<const float, 3>
   }
   require_tokens("embedding_backward", tokens, d_weight.shape[0]);
   const PartialSum<2> of_call(d_weight, context);
-  cpu::embedding_backward(tokens, d_out, of_call.view());
+  if constexpr (kCpuBuilt) return cpu::embedding_backward(tokens, d_out, of_call.view());
+  throw NoCpuBackend();
 }
 
 }  // namespace longstrand

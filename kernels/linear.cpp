@@ -1,5 +1,8 @@
 #include "kernels/linear.hpp"
 
+#include <type_traits>
+#include <variant>
+
 #include "kernels/check.hpp"
 #include "kernels/linear_cpu.hpp"
 #include "kernels/linear_cuda.hpp"
@@ -11,8 +14,9 @@ struct PackedLinear<T>::Impl {
   std::int64_t in = 0;
   std::int64_t out = 0;
   bool for_backward = false;
-  cpu::PackedMatrix<T> forward;     // [in, out]
-  cpu::PackedMatrix<T> backward;    // [out, in]; empty unless asked for
+  using HostMatrix = std::conditional_t<kCpuBuilt, cpu::PackedMatrix<T>, std::monostate>;
+  HostMatrix forward;               // [in, out]
+  HostMatrix backward;              // [out, in]; empty unless asked for
   cuda::DeviceWeight<T> on_device;  // on a GPU, instead of both
 };
 
@@ -34,11 +38,15 @@ void PackedLinear<T>::pack(View<const float, 2> weight, bool for_backward, Conte
   if constexpr (kCudaBuilt) {
     if (context.device.kind == DeviceKind::cuda) return impl_->on_device.pack(weight, context);
   }
-  impl_->forward.pack_transposed(weight);
-  if (for_backward) {
-    impl_->backward.pack(weight);
+  if constexpr (kCpuBuilt) {
+    impl_->forward.pack_transposed(weight);
+    if (for_backward) {
+      impl_->backward.pack(weight);
+    } else {
+      impl_->backward.clear();  // it would be of an older weight
+    }
   } else {
-    impl_->backward.clear();  // it would be of an older weight
+    throw NoCpuBackend();
   }
 }
 
@@ -63,7 +71,9 @@ void linear_forward(View<const T, 2> x, const PackedLinear<T>& weight, View<Out,
       return cuda::linear_forward(x, weight.impl().on_device.view(), y, context);
     }
   }
-  cpu::multiply(x, weight.impl().forward, y, GradientMode::overwrite, context);
+  if constexpr (kCpuBuilt)
+    return cpu::multiply(x, weight.impl().forward, y, GradientMode::overwrite, context);
+  throw NoCpuBackend();
 }
 
 template <class T>
@@ -81,7 +91,8 @@ void linear_backward_input(View<const T, 2> d_y, const PackedLinear<T>& weight, 
       return cuda::linear_backward_input(d_y, weight.impl().on_device.view(), d_x, mode, context);
     }
   }
-  cpu::multiply(d_y, weight.impl().backward, d_x, mode, context);
+  if constexpr (kCpuBuilt) return cpu::multiply(d_y, weight.impl().backward, d_x, mode, context);
+  throw NoCpuBackend();
 }
 
 template <class T>
@@ -97,14 +108,16 @@ void linear_backward_weight(View<const T, 2> d_y, View<const T, 2> x, View<float
       return cuda::linear_backward_weight(d_y, x, d_weight, context);
     }
   }
-  cpu::add_transposed_product(d_y, x, d_weight, context);
+  if constexpr (kCpuBuilt) return cpu::add_transposed_product(d_y, x, d_weight, context);
+  throw NoCpuBackend();
 }
 
 bool has_bfloat16_products(Device device) {
   if constexpr (kCudaBuilt) {
     if (device.kind == DeviceKind::cuda) return cuda::has_bfloat16_products(device);
   }
-  return cpu::has_bfloat16_products();
+  if constexpr (kCpuBuilt) return cpu::has_bfloat16_products();
+  return false;
 }
 
 template class PackedLinear<float>;

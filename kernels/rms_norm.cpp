@@ -20,7 +20,8 @@ void rms_norm_forward(View<float, 2> residual, View<const T, 2> hidden, View<con
       return cuda::rms_norm_forward(residual, hidden, weight, epsilon, out, context);
     }
   }
-  cpu::rms_norm_forward(residual, hidden, weight, epsilon, out);
+  if constexpr (kCpuBuilt) return cpu::rms_norm_forward(residual, hidden, weight, epsilon, out);
+  throw NoCpuBackend();
 }
 
 template <class T>
@@ -41,7 +42,8 @@ void rms_norm_backward(View<const float, 2> residual, View<const float, 1> weigh
   const PartialSum<1> d_weight(gradient.d_weight, context);
   RmsNormGradient<T> of_call = gradient;
   of_call.d_weight = d_weight.view();
-  cpu::rms_norm_backward(residual, weight, epsilon, of_call);
+  if constexpr (kCpuBuilt) return cpu::rms_norm_backward(residual, weight, epsilon, of_call);
+  throw NoCpuBackend();
 }
 
 template void rms_norm_forward(View<float, 2>, View<const float, 2>, View<const float, 1>, float,

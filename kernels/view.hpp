@@ -16,6 +16,8 @@ namespace longstrand {
 
 /// Whether the CUDA backend is part of this build.
 inline constexpr bool kCudaBuilt = LONGSTRAND_CUDA_BUILT;
+/// Whether the CPU operations are: they need Highway and oneDNN.
+inline constexpr bool kCpuBuilt = LONGSTRAND_CPU_BUILT;
 
 enum class DeviceKind : std::uint8_t { cpu, cuda };
 

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <cstdlib>
 
+#include "kernels/check.hpp"
 #include "kernels/context.hpp"
 #include "kernels/device.hpp"
 
@@ -34,6 +35,11 @@ class ScopedPlacement {
   ScopedPlacement(const ScopedPlacement&) = delete;
   ScopedPlacement& operator=(const ScopedPlacement&) = delete;
 };
+
+inline void run_on_cpu(void (*body)()) {
+  if (!kCpuBuilt) GTEST_SKIP() << NoCpuBackend().what();
+  body();
+}
 
 inline bool cuda_is_required() {
   const char* value = std::getenv("LONGSTRAND_REQUIRE_CUDA");
@@ -72,9 +78,9 @@ inline void run_on_cuda(void (*body)()) {
   static void suite##_##name##_body()
 
 /// The same and, of the same body, test SUITE.NAME on the CPU.
-#define LONGSTRAND_DEVICE_TEST(suite, name)      \
-  static void suite##_##name##_body();           \
-  TEST(suite, name) { suite##_##name##_body(); } \
+#define LONGSTRAND_DEVICE_TEST(suite, name)                                      \
+  static void suite##_##name##_body();                                           \
+  TEST(suite, name) { ::longstrand::detail::run_on_cpu(suite##_##name##_body); } \
   LONGSTRAND_CUDA_TEST(suite, name)
 
 }  // namespace longstrand

@@ -1,15 +1,17 @@
 // Runs a test on every instruction set that the CPU operations are compiled for and this machine has.
 #pragma once
 
+#include "tests/support/device_under_test.hpp"
+
+#if LONGSTRAND_CPU_BUILT
 #include "kernels/simd_targets.hpp"
 //
-#include <gtest/gtest.h>
 #include <hwy/targets.h>
-
-#include "tests/support/device_under_test.hpp"
+#endif
 
 namespace longstrand {
 
+#if LONGSTRAND_CPU_BUILT
 /// Calls body() once for each instruction set, the machine's best last; restores the choice afterwards. On a
 /// GPU just once.
 template <class Body>
@@ -34,5 +36,11 @@ void on_each_target(const Body& body) {
     body();
   }
 }
+#else
+template <class Body>
+void on_each_target(const Body& body) {
+  body();
+}
+#endif
 
 }  // namespace longstrand

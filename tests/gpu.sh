@@ -1,0 +1,76 @@
+#!/usr/bin/env bash
+# On a machine with a GPU: builds into build/gpu, runs the tests of kernels/ and src/ with the GPU required, then
+# the benchmarks that need one. A compiler, CMake and the CUDA Toolkit are enough, with the headers of
+# nlohmann-json and GoogleTest or its sources. Non-zero unless all pass.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+usage() {
+  cat <<'END'
+usage: bash tests/gpu.sh [--sanitize] [--no-bench] [--threads N] [CMAKE_OPTION...]
+
+  --sanitize      a short run of the tests under compute-sanitizer as well
+  --no-bench      no benchmarks
+  --threads N     compilers and tests at a time (all cores)
+  CMAKE_OPTION    as in -DCMAKE_PREFIX_PATH=DIR or -DGTEST_SOURCE_DIR=DIR
+END
+}
+
+sanitize=0
+bench=1
+threads=$(nproc)
+options=()
+while [ $# -gt 0 ]; do
+  case $1 in
+    --help | -h) usage; exit 0 ;;
+    --sanitize) sanitize=1; shift ;;
+    --no-bench) bench=0; shift ;;
+    --threads) [ $# -ge 2 ] || { usage >&2; exit 2; }; threads=$2; shift 2 ;;
+    -D*) options+=("$1"); shift ;;
+    *) usage >&2; exit 2 ;;
+  esac
+done
+
+folder=build/gpu
+say() { printf '== %s (%s s)\n' "$*" "$SECONDS"; }
+
+configure() { # PROGRAM
+  cmake -S . -B "$folder" -DCMAKE_BUILD_TYPE=Release -DLONGSTRAND_CUDA=ON -DLONGSTRAND_PROGRAM="$1" "${options[@]}"
+}
+
+mkdir -p "$folder"
+if ! configure ON >"$folder/configure.log" 2>&1; then
+  say "without the program, whose packages are not here ($folder/configure.log)"
+  configure OFF | tee "$folder/configure.log"
+fi
+grep -E '^-- (CUDA|CPU) backend' "$folder/configure.log"
+cmake --build "$folder" --parallel "$threads"
+say "built"
+
+export LONGSTRAND_REQUIRE_CUDA=1
+failed=0
+# Operands past 2^32 elements take most of the GPU's memory: one such test at a time.
+at_a_time=$((threads < 8 ? threads : 8))
+ctest --test-dir "$folder" --output-on-failure --no-tests=error --parallel "$at_a_time" \
+  --tests-regex '^(kernels|src)/' --exclude-regex FarOffsets || failed=1
+say "tested"
+ctest --test-dir "$folder" --output-on-failure --tests-regex FarOffsets || failed=1
+say "tested far offsets"
+
+if [ "$sanitize" = 1 ]; then
+  # Whole case tables, without those that are long by intent.
+  short='*Cuda.*-FarOffsets*:*TakesAnyNumberOfRows:*AnySplit*:*GivesTheSameBits*'
+  for tool in memcheck racecheck initcheck synccheck; do
+    for program in test_kernels test_src; do
+      compute-sanitizer --tool "$tool" --error-exitcode 1 \
+        "$folder/tests/$program" --gtest_filter="$short" --gtest_brief=1 || failed=1
+    done
+    say "compute-sanitizer $tool"
+  done
+fi
+
+if [ "$bench" = 1 ] && [ -x "$folder/tests/bench/bench_cuda" ]; then
+  "$folder/tests/bench/bench_cuda" || failed=1
+  say "measured"
+fi
+exit "$failed"
