@@ -1,0 +1,399 @@
+// Operands of more than 2^31 and 2^32 elements on a GPU: all zeros, but for some rows at their far end. There
+// the results must be those of these rows alone.
+#include <gtest/gtest.h>
+
+#include "kernels/adamw.hpp"
+#include "kernels/causal_conv.hpp"
+#include "kernels/cross_entropy.hpp"
+#include "kernels/embedding.hpp"
+#include "kernels/linear.hpp"
+#include "kernels/memory.hpp"
+#include "kernels/next_token.hpp"
+#include "kernels/pooling.hpp"
+#include "kernels/rms_norm.hpp"
+#include "kernels/selective_scan.hpp"
+#include "kernels/transfer.hpp"
+#include "tests/support/device_under_test.hpp"
+#include "tests/support/guarded.hpp"
+#include "tests/support/random.hpp"
+#include "tests/support/tolerances.hpp"
+
+namespace longstrand {
+namespace {
+
+using Doubles = std::vector<double>;
+
+constexpr std::int64_t kSlice = 77;  // rows that are not zero
+
+Context& context() { return detail::context_for_transfers(); }
+
+template <class T, int Rank>
+Doubles values_of(View<T, Rank> view) {
+  Array<T, Rank> host(view.shape);
+  copy(view, host.view(), context());
+  Doubles values;
+  for (std::int64_t i = 0; i < host.view().size(); ++i) values.push_back(to_double(host.view().data[i]));
+  return values;
+}
+
+/// An operand [rows, D] on the GPU, and beside it its last kSlice rows alone.
+template <class T>
+class Far {
+ public:
+  Far(std::int64_t rows, std::int64_t channels)
+      : whole_({rows, channels}, device_under_test()), alone_({kSlice, channels}, device_under_test()) {}
+
+  /// value() for every element of the last rows.
+  template <class Value>
+  Far& fill_end(Value value) {
+    Array<T, 2> host(alone_.view().shape);
+    for (std::int64_t i = 0; i < host.view().size(); ++i) host.view().data[i] = from_double<T>(value());
+    copy(host.view(), alone_.view(), context());
+    copy(host.view(), whole_end(), context());
+    return *this;
+  }
+  View<T, 2> rows(bool alone) const { return alone ? alone_.view() : whole_.view(); }
+  View<T, 3> lane(bool alone) const {  // [1, rows, D]
+    const View<T, 2> all = rows(alone);
+    return {all.data, {1, all.shape[0], all.shape[1]}, all.device};
+  }
+  View<T, 1> flat(bool alone) const { return line(alone).index(0); }
+  View<T, 2> line(bool alone) const {  // [1, rows * D]
+    const View<T, 2> all = rows(alone);
+    return {all.data, {1, all.size()}, all.device};
+  }
+
+  void expect_same_end(const char* what, Tolerance tolerance) const {
+    const Doubles expected = values_of(alone_.view());
+    EXPECT_NE(expected, Doubles(expected.size(), 0.0)) << what << " shows nothing";
+    expect_near(what, values_of(whole_end()), expected, tolerance);
+  }
+
+ private:
+  View<T, 2> whole_end() const { return whole_.view().slice(whole_.view().shape[0] - kSlice, kSlice); }
+
+  Array<T, 2> whole_;
+  Array<T, 2> alone_;
+};
+
+/// A small operand on the GPU of which the whole and the slice each have their own.
+template <class T, int Rank>
+class Both {
+ public:
+  explicit Both(std::array<std::int64_t, Rank> shape)
+      : whole_(shape, device_under_test()), alone_(shape, device_under_test()) {}
+  template <class Value>
+  Both& fill(Value value) {
+    Array<T, Rank> host(whole_.view().shape);
+    for (std::int64_t i = 0; i < host.view().size(); ++i) host.view().data[i] = from_double<T>(value());
+    copy(host.view(), whole_.view(), context());
+    copy(host.view(), alone_.view(), context());
+    return *this;
+  }
+  View<T, Rank> of(bool alone) const { return alone ? alone_.view() : whole_.view(); }
+  void expect_same(const char* what, Tolerance tolerance) const {
+    const Doubles expected = values_of(alone_.view());
+    EXPECT_NE(expected, Doubles(expected.size(), 0.0)) << what << " shows nothing";
+    expect_near(what, values_of(whole_.view()), expected, tolerance);
+  }
+
+ private:
+  Array<T, Rank> whole_;
+  Array<T, Rank> alone_;
+};
+
+/// [1]: all rows are valid.
+Both<std::int64_t, 1> all_valid(std::int64_t rows) {
+  Both<std::int64_t, 1> valid({1});
+  fill(valid.of(false), rows, context());
+  fill(valid.of(true), kSlice, context());
+  return valid;
+}
+
+auto normal(std::uint64_t stream) {
+  return [random = Random(stream)]() mutable { return random.normal(); };
+}
+auto token(std::uint64_t stream) {
+  return [random = Random(stream)]() mutable { return static_cast<double>(random.integer(7, 10)); };
+}
+
+/// Calls body(rows) for operands of `channels` that end past 2^31 and past 2^32 elements. A device without
+/// the memory for it is a visible skip.
+template <class Body>
+void past_32_bits(std::int64_t channels, const Body& body) {
+  for (const int bits : {31, 32}) {
+    SCOPED_TRACE(bits);
+    try {
+      body((std::int64_t{1} << bits) / channels + 2 * kSlice);
+    } catch (const DeviceOutOfMemory& error) {
+      GTEST_SKIP() << error.what();
+    }
+  }
+}
+
+constexpr bool kEnds[] = {false, true};  // the whole, the slice alone
+
+LONGSTRAND_CUDA_TEST(FarOffsets, Embedding) {
+  past_32_bits(4, [](std::int64_t rows) {
+    Far<std::uint8_t> tokens(rows, 1);
+    tokens.fill_end(token(1));
+    const Far<float> out(rows, 4);
+    Both<float, 2> weight({16, 4});
+    weight.fill(normal(2));
+    for (const bool end : kEnds) {
+      embedding_forward(tokens.line(end), weight.of(end), out.lane(end), context());
+    }
+    out.expect_same_end("out", tolerance::kExact);
+  });
+}
+
+LONGSTRAND_CUDA_TEST(FarOffsets, EmbeddingBackward) {
+  past_32_bits(4, [](std::int64_t rows) {
+    Far<std::uint8_t> tokens(rows, 1);
+    tokens.fill_end(token(1));
+    Far<float> d_out(rows, 4);
+    d_out.fill_end(normal(2));
+    const Both<float, 2> d_weight({16, 4});
+    for (const bool end : kEnds) {
+      embedding_backward(tokens.line(end), d_out.lane(end), d_weight.of(end), context());
+    }
+    d_weight.expect_same("d_weight", tolerance::kBackward);
+  });
+}
+
+LONGSTRAND_CUDA_TEST(FarOffsets, CrossEntropy) {
+  past_32_bits(16, [](std::int64_t rows) {
+    Far<float> logits(rows, 16);
+    logits.fill_end(normal(1));
+    Far<std::int32_t> target(rows, 1);
+    target.fill_end(token(2));  // the other rows' is the first of equal classes
+    const Far<float> loss(rows, 1);
+    const Far<bfloat16> d_logits(rows, 16);
+    const Both<double, 1> totals({3});
+    for (const bool end : kEnds) {
+      const CrossEntropyInput input{.logits = logits.rows(end), .target = target.flat(end)};
+      cross_entropy_forward(input, loss.flat(end), context());
+      cross_entropy_totals(input, loss.flat(end), totals.of(end), context());
+    }
+    loss.expect_same_end("loss", tolerance::kExact);
+    const Doubles sums = values_of(totals.of(false)), sums_alone = values_of(totals.of(true));
+    const auto others = static_cast<double>(rows - kSlice);
+    const double loss_of_others = others * values_of(loss.flat(false).slice(0, 1))[0];
+    EXPECT_NEAR(sums[0], sums_alone[0] + loss_of_others, 1e-12 * loss_of_others);
+    EXPECT_EQ(sums[1], sums_alone[1] + others);
+    EXPECT_EQ(sums[2], sums_alone[2] + others);
+    for (const bool end : kEnds) {
+      const CrossEntropyInput input{.logits = logits.rows(end), .target = target.flat(end)};
+      cross_entropy_backward<bfloat16>(input, 1.0F, loss.flat(end), d_logits.rows(end), context());
+    }
+    d_logits.expect_same_end("d_logits", tolerance::kExact);
+  });
+}
+
+LONGSTRAND_CUDA_TEST(FarOffsets, NextToken) {
+  past_32_bits(1, [](std::int64_t rows) {
+    Far<std::uint8_t> tokens(rows, 1);
+    tokens.fill_end(token(1));
+    const Both<std::int64_t, 1> valid = all_valid(rows);
+    Both<std::int32_t, 1> next({1});
+    next.fill([] { return 8.0; });
+    const Far<std::int32_t> target(rows, 1);
+    for (const bool end : kEnds) {
+      next_token_targets(tokens.line(end), next.of(end), valid.of(end), {7, 10}, target.flat(end), context());
+    }
+    target.expect_same_end("target", tolerance::kExact);
+  });
+}
+
+LONGSTRAND_CUDA_TEST(FarOffsets, Pooling) {
+  constexpr std::int64_t kChannels = 64;
+  past_32_bits(kChannels, [](std::int64_t rows) {
+    Far<bfloat16> hidden(rows, kChannels);
+    hidden.fill_end([random = Random(1)]() mutable { return random.uniform(1, 2); });
+    const Both<std::int64_t, 1> valid = all_valid(rows);
+    for (const Pooling mode : {Pooling::mean, Pooling::last, Pooling::max}) {
+      SCOPED_TRACE(pooling_name(mode));
+      const Both<double, 2> pooled({1, kChannels});
+      for (const bool end : kEnds) {
+        pooling_forward<bfloat16>(hidden.lane(end), valid.of(end), mode, pooled.of(end), context());
+      }
+      pooled.expect_same("pooled", tolerance::kExact);
+    }
+    Both<float, 2> d_pooled({1, kChannels});
+    d_pooled.fill(normal(2));
+    for (const bool end : kEnds) {
+      pooling_backward<bfloat16>(d_pooled.of(end), valid.of(end), {}, Pooling::mean, hidden.lane(end),
+                                 context());
+    }
+    hidden.expect_same_end("d_hidden", tolerance::kExact);
+  });
+}
+
+LONGSTRAND_CUDA_TEST(FarOffsets, AdamW) {
+  past_32_bits(1, [](std::int64_t count) {
+    Far<float> weight(count, 1), gradient(count, 1);
+    const Far<float> m(count, 1), v(count, 1);
+    weight.fill_end(normal(1));
+    gradient.fill_end(normal(2));
+    const Doubles squares = {sum_of_squares(gradient.flat(false), context()),
+                             sum_of_squares(gradient.flat(true), context())};
+    EXPECT_NEAR(squares[0], squares[1], 1e-13 * squares[1]);
+    for (const bool end : kEnds) {
+      adamw_step(weight.flat(end), gradient.flat(end), m.flat(end), v.flat(end), {.learning_rate = 0.1},
+                 context());
+    }
+    weight.expect_same_end("weight", tolerance::kExact);
+    m.expect_same_end("m", tolerance::kExact);
+    v.expect_same_end("v", tolerance::kExact);
+  });
+}
+
+LONGSTRAND_CUDA_TEST(FarOffsets, RmsNorm) {
+  constexpr std::int64_t kChannels = 64;
+  constexpr float kEpsilon = 1e-5F;
+  past_32_bits(kChannels, [](std::int64_t rows) {
+    Far<float> residual(rows, kChannels);
+    residual.fill_end(normal(1));
+    Far<bfloat16> hidden(rows, kChannels);
+    hidden.fill_end(normal(2));
+    Both<float, 1> weight({kChannels});
+    weight.fill(normal(3));
+    const Far<bfloat16> out(rows, kChannels);
+    for (const bool end : kEnds) {
+      rms_norm_forward<bfloat16>(residual.rows(end), hidden.rows(end), weight.of(end), kEpsilon,
+                                 out.rows(end), context());
+    }
+    residual.expect_same_end("residual", tolerance::kExact);
+    out.expect_same_end("out", tolerance::kExact);
+    const Far<float> d_residual(rows, kChannels);
+    const Both<float, 1> d_weight({kChannels});
+    for (const bool end : kEnds) {  // hidden is now d_hidden
+      rms_norm_backward<bfloat16>(residual.rows(end), weight.of(end), kEpsilon,
+                                  {out.rows(end), d_residual.rows(end), hidden.rows(end), d_weight.of(end)},
+                                  context());
+    }
+    d_residual.expect_same_end("d_residual", tolerance::kExact);
+    hidden.expect_same_end("d_hidden", tolerance::kExact);
+    d_weight.expect_same("d_weight", tolerance::kBackward);
+  });
+}
+
+LONGSTRAND_CUDA_TEST(FarOffsets, Linear) {
+  constexpr std::int64_t kChannels = 64;
+  past_32_bits(kChannels, [](std::int64_t rows) {
+    Far<bfloat16> x(rows, kChannels);
+    x.fill_end(normal(1));
+    Both<float, 2> weight({kChannels, kChannels});
+    weight.fill(normal(2));
+    PackedLinear<bfloat16> packed;
+    packed.pack(weight.of(false), true, context());
+    const Far<bfloat16> y(rows, kChannels), d_x(rows, kChannels);
+    const Both<float, 2> d_weight({kChannels, kChannels});
+    for (const bool end : kEnds) {
+      linear_forward<bfloat16, bfloat16>(x.rows(end), packed, y.rows(end), context());
+      linear_backward_input<bfloat16>(y.rows(end), packed, d_x.rows(end), GradientMode::overwrite, context());
+      linear_backward_weight<bfloat16>(y.rows(end), x.rows(end), d_weight.of(end), context());
+    }
+    y.expect_same_end("y", tolerance::kForwardBFloat16);
+    d_x.expect_same_end("d_x", tolerance::kBackwardBFloat16);
+    d_weight.expect_same("d_weight", tolerance::kBackwardBFloat16);
+  });
+}
+
+LONGSTRAND_CUDA_TEST(FarOffsets, CausalConv) {
+  constexpr std::int64_t kChannels = 64, kTaps = 4;
+  past_32_bits(kChannels, [](std::int64_t rows) {
+    Far<bfloat16> x(rows, kChannels);
+    x.fill_end(normal(1));
+    Both<float, 2> weight({kChannels, kTaps});
+    weight.fill(normal(2));
+    const Both<float, 1> bias({kChannels});
+    const Both<float, 3> start({1, kTaps - 1, kChannels}), state({1, kTaps - 1, kChannels});
+    const Both<std::int64_t, 1> valid = all_valid(rows);
+    const Far<bfloat16> out(rows, kChannels), d_x(rows, kChannels);
+    const Both<float, 2> d_weight({kChannels, kTaps});
+    const Both<float, 1> d_bias({kChannels});
+    for (const bool end : kEnds) {
+      const CausalConvInput<bfloat16> input{.x = x.lane(end),
+                                            .weight = weight.of(end),
+                                            .bias = bias.of(end),
+                                            .state = start.of(end),
+                                            .valid = valid.of(end)};
+      causal_conv_forward<bfloat16>(input, out.lane(end), state.of(end), context());
+      fill(start.of(end), 0, context());
+      causal_conv_backward<bfloat16>(
+          input, {out.lane(end), d_x.lane(end), d_weight.of(end), d_bias.of(end), start.of(end)}, context());
+    }
+    out.expect_same_end("out", tolerance::kExact);
+    state.expect_same("state", tolerance::kExact);
+    d_x.expect_same_end("d_x", tolerance::kExact);
+    d_weight.expect_same("d_weight", tolerance::kBackward);
+    d_bias.expect_same("d_bias", tolerance::kBackward);
+  });
+}
+
+LONGSTRAND_CUDA_TEST(FarOffsets, SelectiveScan) {
+  constexpr std::int64_t kChannels = 64, kStates = 16;
+  past_32_bits(kChannels, [](std::int64_t rows) {
+    Far<bfloat16> u(rows, kChannels), delta(rows, kChannels), z(rows, kChannels);
+    Far<bfloat16> b(rows, kStates), c(rows, kStates);
+    u.fill_end(normal(1)), delta.fill_end(normal(2)), z.fill_end(normal(3));
+    b.fill_end(normal(4)), c.fill_end(normal(5));
+    Both<float, 2> decay({kStates, kChannels});
+    decay.fill([random = Random(6)]() mutable { return random.uniform(-4, -1); });
+    Both<float, 1> d({kChannels}), delta_bias({kChannels});
+    d.fill(normal(7)), delta_bias.fill(normal(8));
+    const Both<float, 3> start({1, kStates, kChannels}), state({1, kStates, kChannels});
+    const Both<std::int64_t, 1> valid = all_valid(rows);
+    const Far<bfloat16> out(rows, kChannels), d_u(rows, kChannels), d_delta(rows, kChannels),
+        d_z(rows, kChannels);
+    const Far<bfloat16> d_b(rows, kStates), d_c(rows, kStates);
+    const Both<float, 2> d_a_log({kChannels, kStates});
+    const Both<float, 1> d_d({kChannels}), d_delta_bias({kChannels});
+    for (const bool end : kEnds) {
+      const Array<float, 4> checkpoints({scan_checkpoint_count(end ? kSlice : rows), 1, kStates, kChannels},
+                                        device_under_test());
+      const SelectiveScanInput<bfloat16> input{.u = u.lane(end),
+                                               .delta = delta.lane(end),
+                                               .b = b.lane(end),
+                                               .c = c.lane(end),
+                                               .z = z.lane(end),
+                                               .decay = decay.of(end),
+                                               .d = d.of(end),
+                                               .delta_bias = delta_bias.of(end),
+                                               .state = start.of(end),
+                                               .valid = valid.of(end)};
+      selective_scan_forward<bfloat16>(
+          input, {.out = out.lane(end), .state = state.of(end), .checkpoints = checkpoints.view()},
+          context());
+      const Array<float, 3> d_state(start.of(end).shape, device_under_test());
+      selective_scan_backward<bfloat16>(input,
+                                        {.d_out = out.lane(end),
+                                         .checkpoints = checkpoints.view(),
+                                         .d_u = d_u.lane(end),
+                                         .d_delta = d_delta.lane(end),
+                                         .d_b = d_b.lane(end),
+                                         .d_c = d_c.lane(end),
+                                         .d_z = d_z.lane(end),
+                                         .d_a_log = d_a_log.of(end),
+                                         .d_d = d_d.of(end),
+                                         .d_delta_bias = d_delta_bias.of(end),
+                                         .d_state = d_state.view()},
+                                        context());
+      context().synchronize();
+    }
+    out.expect_same_end("out", tolerance::kForwardBFloat16);
+    state.expect_same("state", tolerance::kForward);
+    d_u.expect_same_end("d_u", tolerance::kBackwardBFloat16);
+    d_delta.expect_same_end("d_delta", tolerance::kBackwardBFloat16);
+    d_z.expect_same_end("d_z", tolerance::kBackwardBFloat16);
+    d_b.expect_same_end("d_b", tolerance::kBackwardBFloat16);
+    d_c.expect_same_end("d_c", tolerance::kBackwardBFloat16);
+    d_a_log.expect_same("d_a_log", tolerance::kBackwardBFloat16);  // d_out is rounded
+    d_d.expect_same("d_d", tolerance::kBackwardBFloat16);
+    d_delta_bias.expect_same("d_delta_bias", tolerance::kBackwardBFloat16);
+  });
+}
+
+}  // namespace
+}  // namespace longstrand
