@@ -80,6 +80,7 @@ class Arena {
     return {static_cast<T*>(take_bytes(static_cast<std::size_t>(count) * sizeof(T))), shape, device_};
   }
   std::size_t high_water_bytes() const { return high_water_bytes_; }
+  Device device() const { return device_; }
 
   /// Gives back, on destruction, everything taken since construction.
   class Scope {

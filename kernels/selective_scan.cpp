@@ -32,7 +32,7 @@ void check_gradient(const SelectiveScanInput<T>& input, const SelectiveScanGradi
   const std::int64_t states = input.decay.shape[0];
   require_shape("selective scan: d_out", gradient.d_out, {lanes, tokens, channels});
   require_shape("selective scan: checkpoints", gradient.checkpoints,
-                {scan_checkpoint_count(tokens), lanes, states, channels});
+                {scan_checkpoint_count(tokens, input.u.device.kind), lanes, states, channels});
   require_shape("selective scan: d_u", gradient.d_u, {lanes, tokens, channels});
   require_shape("selective scan: d_delta", gradient.d_delta, {lanes, tokens, channels});
   require_shape("selective scan: d_b", gradient.d_b, {lanes, tokens, states});
@@ -70,7 +70,7 @@ void selective_scan_forward(const SelectiveScanInput<T>& input, const SelectiveS
   require_shape("selective scan: out", output.out, {lanes, tokens, channels});
   require_shape("selective scan: final state", output.state, {lanes, states, channels});
   require_shape("selective scan: checkpoints", output.checkpoints,
-                {scan_checkpoint_count(tokens), lanes, states, channels}, true);
+                {scan_checkpoint_count(tokens, context.device.kind), lanes, states, channels}, true);
   if constexpr (kCudaBuilt) {
     if (context.device.kind == DeviceKind::cuda) return cuda::selective_scan_forward(input, output, context);
   }

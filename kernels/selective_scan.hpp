@@ -13,11 +13,14 @@
 
 namespace longstrand {
 
-/// A checkpoint of the state is kept at every multiple of this many tokens of a chunk, for backward.
-inline constexpr std::int64_t kScanCheckpoint_tokens = 32;
+/// A checkpoint of the state is kept at every multiple of this many tokens of a chunk, for backward: as many
+/// as suit the device.
+constexpr std::int64_t scan_checkpoint_tokens(DeviceKind device) {
+  return device == DeviceKind::cuda ? 16 : 32;
+}
 /// Of a chunk of so many tokens.
-constexpr std::int64_t scan_checkpoint_count(std::int64_t tokens) {
-  return (tokens + kScanCheckpoint_tokens - 1) / kScanCheckpoint_tokens;
+constexpr std::int64_t scan_checkpoint_count(std::int64_t tokens, DeviceKind device) {
+  return (tokens + scan_checkpoint_tokens(device) - 1) / scan_checkpoint_tokens(device);
 }
 
 template <class T>
@@ -38,7 +41,7 @@ template <class T>
 struct SelectiveScanOutput {
   View<T, 3> out;                   // [B, T, D]
   View<float, 3> state;             // [B, N, D]  after the last valid token; may be the input's state
-  View<float, 4> checkpoints = {};  // [ceil(T / kScanCheckpoint_tokens), B, N, D]  optional, for backward
+  View<float, 4> checkpoints = {};  // [scan_checkpoint_count(T), B, N, D]  optional, for backward
 };
 
 template <class T>

@@ -48,7 +48,7 @@ constexpr std::int64_t slot_count(std::int64_t states) {
 }
 
 SegmentScratch take_scratch(std::int64_t states, Arena& arena) {
-  constexpr std::int64_t kTokens = kScanCheckpoint_tokens;
+  constexpr std::int64_t kTokens = cpu::kScanCheckpoint_tokens;
   const auto take = [&](std::int64_t rows, std::int64_t width) {
     return arena.take<float, 2>({rows, width}).data;
   };
@@ -256,7 +256,8 @@ void backward_segment(const SelectiveScanInput<T>& input, const SelectiveScanGra
   widen_rows(input.c, segment, scratch.c);
   std::fill_n(scratch.d_b, segment.tokens * slot_count(states) * kLanes, 0.0F);
   std::fill_n(scratch.d_c, segment.tokens * slot_count(states) * kLanes, 0.0F);
-  const auto start = innermost(gradient.checkpoints, segment.begin / kScanCheckpoint_tokens, segment.lane);
+  const auto start =
+      innermost(gradient.checkpoints, segment.begin / cpu::kScanCheckpoint_tokens, segment.lane);
   const auto carry = innermost(gradient.d_state, segment.lane);
   for (std::int64_t channel = 0; channel < channels; channel += kLanes) {
     const Group group = group_at(channel, channels);
@@ -317,7 +318,7 @@ void backward(const SelectiveScanInput<T>& input, const SelectiveScanGradient<T>
     assert(valid >= 0 && valid <= tokens);
     clear_padding(gradient, lane, valid);
     for (std::int64_t end = valid; end > 0;) {
-      const std::int64_t begin = (end - 1) / kScanCheckpoint_tokens * kScanCheckpoint_tokens;
+      const std::int64_t begin = (end - 1) / cpu::kScanCheckpoint_tokens * cpu::kScanCheckpoint_tokens;
       backward_segment(input, gradient, {lane, begin, end - begin}, d_a, scratch);
       end = begin;
     }

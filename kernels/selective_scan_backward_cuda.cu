@@ -33,8 +33,9 @@ struct BackwardResults {
   float* d_delta_bias;         // [segments * B, D]
 };
 
+template <class T>
 struct Shared {
-  ScanTile b, c;
+  typename TileLoader<T, 4, 2>::Shared tile;
   float4 products[kWarps][32][kSums / 4];  // of a token: by channel
   float sums[kWarps][kScanTile_tokens][kSums];
   float state[kRuns][kScanStates][kScanThreads];  // before every run of the tile
@@ -77,94 +78,103 @@ class ColumnSums {
   int thread_;
 };
 
-template <class T>
+template <class T, bool kFirstGroup>
 class BackwardScan {
  public:
-  __device__ BackwardScan(const ScanOperands<T>& in, const BackwardResults<T>& results, Shared& shared)
+  __device__ BackwardScan(const ScanOperands<T>& in, const BackwardResults<T>& results, Shared<T>& shared)
       : in_(in),
         out_(results),
         shared_(shared),
         block_(in.channels, in.segments),
+        loader_(shared.tile, block_.channel_block * kScanThreads, in.channels, in.aligned),
         d_(block_.channel_block * kScanThreads + threadIdx.x),
         exists_(d_ < in.channels),
-        column_(exists_ ? d_ : 0),
+        column_(exists_ ? d_ : in.channels - 1),
         row_(block_.segment * in.lanes + block_.lane),
+        begin_(block_.segment * in.segment_tokens),
+        rows_(tokens_before(in.tokens, begin_, static_cast<int>(in.segment_tokens))),
+        count_(tokens_before(in.valid[block_.lane], begin_, rows_)),
+        states_(min(in.states - in.first_state, kScanStates)),
         bias_(in.delta_bias[column_]),
-        skip_(in.d[column_]) {
+        skip_(kFirstGroup ? in.d[column_] : 0.0F) {
     read_decay(in, column_, decay_);
 #pragma unroll
     for (int n = 0; n < kScanStates; ++n) {
-      const int state = in_.first_state + n;
-      g_[n] = exists_ && state < in_.states
-                  ? out_.d_state_after[(row_ * in_.states + state) * in_.channels + d_]
+      g_[n] = exists_ && n < states_
+                  ? out_.d_state_after[(row_ * in_.states + in_.first_state + n) * in_.channels + d_]
                   : 0.0F;
     }
+    set_operand(kDelta, in.delta);
+    set_operand(kU, in.u);
+    set_operand(kZ, in.z);
+    set_operand(kDOut, results.d_out);
+    loader_.set_coefficient(0, in.b.row(block_.lane, begin_) + in.first_state, in.b.row_stride, states_);
+    loader_.set_coefficient(1, in.c.row(block_.lane, begin_) + in.first_state, in.c.row_stride, states_);
+    const int last = max(count_ - 1, 0);
+    d_u_ = out_.d_u.row(block_.lane, begin_ + last) + column_;
+    d_delta_ = out_.d_delta.row(block_.lane, begin_ + last) + column_;
+    d_z_ = out_.d_z.row(block_.lane, begin_ + last) + column_;
   }
 
   __device__ void run() {
-    const std::int64_t begin = block_.segment * in_.segment_tokens;
-    const std::int64_t end = min(begin + in_.segment_tokens, in_.tokens);
-    const std::int64_t tiles = ceil_div(end - begin, kScanTile_tokens);
-    for (std::int64_t i = tiles - 1; i >= 0; --i) {
-      const std::int64_t t0 = begin + i * kScanTile_tokens;
-      const int rows = tokens_before(end, t0, kScanTile_tokens);
-      const int count = min(rows, tokens_before(in_.valid[block_.lane], t0, kScanTile_tokens));
-      start_tile(t0);
-      zero_padding(count, rows);
-      if (count > 0) {
-        __syncthreads();  // the tile before has been read
-        load_tile(shared_.b, in_.b, block_.lane, t0, count, in_.first_state, in_.states);
-        load_tile(shared_.c, in_.c, block_.lane, t0, count, in_.first_state, in_.states);
-        __syncthreads();
-        keep_states(t0, count);
-        for (int run = (count - 1) / kRun_tokens; run >= 0; --run) {
-          const int tokens = min(count - run * kRun_tokens, kRun_tokens);
-          if (tokens == kRun_tokens) {
-            walk_run<true>(run, tokens);
-          } else {
-            walk_run<false>(run, tokens);
-          }
+    write_padding();
+    const int last = (count_ - 1) / kScanTile_tokens * kScanTile_tokens;
+    int parity = 0;
+    if (count_ > 0) loader_.start(last, count_ - last, parity);
+    for (int first = last; first >= 0 && count_ > 0; first -= kScanTile_tokens, parity ^= 1) {
+      loader_.finish();
+      if (first > 0) loader_.start(first - kScanTile_tokens, kScanTile_tokens, parity ^ 1);
+      const int tokens = min(count_ - first, kScanTile_tokens);
+      keep_states(first, tokens, parity);
+      for (int run = (tokens - 1) / kRun_tokens; run >= 0; --run) {
+        const int of_run = min(tokens - run * kRun_tokens, kRun_tokens);
+        if (of_run == kRun_tokens) {
+          walk_run<true>(run, of_run, parity);
+        } else {
+          walk_run<false>(run, of_run, parity);
         }
-        __syncthreads();
       }
-      store_sums(t0, count, rows);
+      __syncthreads();
+      store_sums(first, tokens);
     }
     store_parameter_gradients();
   }
 
  private:
-  __device__ void start_tile(std::int64_t t0) {
-    u_ = in_.u.row(block_.lane, t0) + column_;
-    delta_ = in_.delta.row(block_.lane, t0) + column_;
-    z_ = in_.z.row(block_.lane, t0) + column_;
-    d_out_ = out_.d_out.row(block_.lane, t0) + column_;
-    d_u_ = out_.d_u.row(block_.lane, t0) + column_;
-    d_delta_ = out_.d_delta.row(block_.lane, t0) + column_;
-    d_z_ = out_.d_z.row(block_.lane, t0) + column_;
-    const std::int64_t checkpoint = t0 / kScanCheckpoint_tokens;
-    checkpoint_ = out_.checkpoints + checkpoint * out_.checkpoint_stride +
-                  block_.lane * out_.checkpoint_lane_stride + column_;
+  enum { kDelta, kU, kZ, kDOut };  // the loader's operands
+
+  __device__ void set_operand(int i, const Rows<const T>& x) {
+    loader_.set_operand(i, x.row(block_.lane, begin_) + block_.channel_block * kScanThreads, x.row_stride);
   }
 
-  __device__ void zero_padding(int count, int rows) const {
-    if (!exists_ || in_.first_state > 0) return;
-    for (int t = count; t < rows; ++t) {
-      d_u_[t * out_.d_u.row_stride] = from_float<T>(0.0F);
-      d_delta_[t * out_.d_delta.row_stride] = from_float<T>(0.0F);
-      d_z_[t * out_.d_z.row_stride] = from_float<T>(0.0F);
+  __device__ void write_padding() const {
+    for (int t = count_; t < rows_; ++t) {
+      float* const sums = sums_of(t);
+      if (threadIdx.x < kSums) sums[threadIdx.x] = 0;
+      if (!exists_ || !kFirstGroup) continue;
+      out_.d_u.row(block_.lane, begin_ + t)[d_] = from_float<T>(0.0F);
+      out_.d_delta.row(block_.lane, begin_ + t)[d_] = from_float<T>(0.0F);
+      out_.d_z.row(block_.lane, begin_ + t)[d_] = from_float<T>(0.0F);
     }
+  }
+
+  __device__ float* sums_of(int t) const {
+    return out_.d_b_and_c +
+           ((block_.channel_block * in_.lanes + block_.lane) * in_.tokens + begin_ + t) * kSums;
   }
 
   /// The state before every run of the tile into shared memory, each thread its own.
-  __device__ void keep_states(std::int64_t t0, int count) {
-    static_assert(kScanCheckpoint_tokens == kScanTile_tokens);
+  __device__ void keep_states(int first, int tokens, int parity) {
+    const float* const checkpoint =
+        out_.checkpoints + (begin_ + first) / kScanTile_tokens * out_.checkpoint_stride +
+        block_.lane * out_.checkpoint_lane_stride + in_.first_state * out_.checkpoint_row_stride + column_;
     float h[kScanStates];
 #pragma unroll
     for (int n = 0; n < kScanStates; ++n) {
-      const int state = in_.first_state + n;
-      h[n] = exists_ && state < in_.states ? checkpoint_[state * out_.checkpoint_row_stride] : 0.0F;
+      h[n] = exists_ && n < states_ ? load(checkpoint + n * out_.checkpoint_row_stride) : 0.0F;
     }
-    const int last_run = (count - 1) / kRun_tokens;
+    const int last_run = (tokens - 1) / kRun_tokens;
+#pragma unroll 1
     for (int run = 0;; ++run) {
 #pragma unroll
       for (int n = 0; n < kScanStates; ++n) shared_.state[run][n][threadIdx.x] = h[n];
@@ -172,10 +182,10 @@ class BackwardScan {
 #pragma unroll
       for (int j = 0; j < kRun_tokens; ++j) {
         const int t = run * kRun_tokens + j;
-        const float dt = softplus(load(delta_ + t * in_.delta.row_stride) + bias_);
-        const float dt_u = dt * load(u_ + t * in_.u.row_stride);
+        const float dt = softplus(loader_.operand(kDelta, t, parity) + bias_);
+        const float dt_u = dt * loader_.operand(kU, t, parity);
         float b[kScanStates];
-        read_row(shared_.b[t], b);
+        loader_.read_coefficients(0, t, b);
 #pragma unroll
         for (int n = 0; n < kScanStates; ++n) h[n] = fmaf(exp2_approx(dt * decay_[n]), h[n], dt_u * b[n]);
       }
@@ -183,7 +193,7 @@ class BackwardScan {
   }
 
   template <bool kWhole>
-  __device__ void walk_run(int run, int tokens) {
+  __device__ void walk_run(int run, int tokens, int parity) {
     float before[kRun_tokens][kScanStates], factor[kRun_tokens][kScanStates];
     float x[kRun_tokens], dt[kRun_tokens], u[kRun_tokens], h[kScanStates];
 #pragma unroll
@@ -192,22 +202,23 @@ class BackwardScan {
     for (int j = 0; j < kRun_tokens; ++j) {
       if (!kWhole && j >= tokens) break;
       const int t = run * kRun_tokens + j;
-      x[j] = load(delta_ + t * in_.delta.row_stride) + bias_;
+      x[j] = loader_.operand(kDelta, t, parity) + bias_;
       dt[j] = softplus(x[j]);
-      u[j] = load(u_ + t * in_.u.row_stride);
+      u[j] = loader_.operand(kU, t, parity);
+      const float dt_u = dt[j] * u[j];
       float b[kScanStates];
-      read_row(shared_.b[t], b);
+      loader_.read_coefficients(0, t, b);
 #pragma unroll
       for (int n = 0; n < kScanStates; ++n) {
         before[j][n] = h[n];
         factor[j][n] = exp2_approx(dt[j] * decay_[n]);
-        h[n] = fmaf(factor[j][n], h[n], dt[j] * u[j] * b[n]);
+        h[n] = fmaf(factor[j][n], h[n], dt_u * b[n]);
       }
     }
 #pragma unroll
     for (int j = kRun_tokens - 1; j >= 0; --j) {
       if (!kWhole && j >= tokens) continue;
-      walk_back(run * kRun_tokens + j, x[j], dt[j], u[j], before[j], factor[j], h);
+      walk_back(run * kRun_tokens + j, parity, x[j], dt[j], u[j], before[j], factor[j], h);
 #pragma unroll
       for (int n = 0; n < kScanStates; ++n) h[n] = before[j][n];
     }
@@ -215,65 +226,60 @@ class BackwardScan {
 
   /// Token t, whose state is h; g_ goes from the gradient of h, but for what this token adds, to that of
   /// `before`.
-  __device__ void walk_back(int t, float x, float dt, float u, const float (&before)[kScanStates],
+  __device__ void walk_back(int t, int parity, float x, float dt, float u, const float (&before)[kScanStates],
                             const float (&factor)[kScanStates], const float (&h)[kScanStates]) {
-    const float z = load(z_ + t * in_.z.row_stride);
-    const float d_out = exists_ ? load(d_out_ + t * out_.d_out.row_stride) : 0.0F;
+    const float z = loader_.operand(kZ, t, parity), d_out = loader_.operand(kDOut, t, parity);
     const float gate = sigmoid(z);
     const float d_y = d_out * z * gate;
     const float dt_u = dt * u;
-    float b[kScanStates], c[kScanStates];
-    read_row(shared_.b[t], b);
-    read_row(shared_.c[t], c);
     const ColumnSums columns(shared_.products[threadIdx.x / 32]);
-    float y = 0, d_dt_u = 0, d_dt_decay = 0;
+    float y[2] = {skip_ * u, 0}, d_dt_u[2] = {}, d_dt_decay[2] = {};  // two sums each: shorter chains
+    float c[kScanStates];
+    loader_.read_coefficients(1, t, c);
 #pragma unroll
     for (int n = 0; n < kScanStates; ++n) {
-      y = fmaf(c[n], h[n], y);
+      y[n % 2] = fmaf(c[n], h[n], y[n % 2]);
       g_[n] = fmaf(d_y, c[n], g_[n]);
-      d_dt_u = fmaf(g_[n], b[n], d_dt_u);
     }
 #pragma unroll
     for (int q = 0; q < kScanStates / 4; ++q) {
-      const float* const g = g_ + 4 * q;
+      const float *const g = g_ + 4 * q, *const s = h + 4 * q;
       columns.put(q, {g[0] * dt_u, g[1] * dt_u, g[2] * dt_u, g[3] * dt_u});
-      columns.put(q + kScanStates / 4,
-                  {h[4 * q] * d_y, h[4 * q + 1] * d_y, h[4 * q + 2] * d_y, h[4 * q + 3] * d_y});
+      columns.put(q + kScanStates / 4, {s[0] * d_y, s[1] * d_y, s[2] * d_y, s[3] * d_y});
     }
+    float b[kScanStates];
+    loader_.read_coefficients(0, t, b);
 #pragma unroll
     for (int n = 0; n < kScanStates; ++n) {
+      d_dt_u[n % 2] = fmaf(g_[n], b[n], d_dt_u[n % 2]);
       g_[n] *= factor[n];
       const float of_exponent = g_[n] * before[n];
       d_decay_[n] = fmaf(of_exponent, dt, d_decay_[n]);
-      d_dt_decay = fmaf(of_exponent, decay_[n], d_dt_decay);
+      d_dt_decay[n % 2] = fmaf(of_exponent, decay_[n], d_dt_decay[n % 2]);
     }
     shared_.sums[threadIdx.x / 32][t][columns.column_of()] = columns.sum();
-    const bool first_group = in_.first_state == 0;
-    if (first_group) y = fmaf(skip_, u, y);
-    const float d_x = (d_dt_u * u + kLn2 * d_dt_decay) * sigmoid(x);
-    const float d_u = d_dt_u * dt + (first_group ? skip_ * d_y : 0.0F);
-    const float d_z = d_out * y * gate * (1 + z * (1 - gate));
+    const float of_dt_u = d_dt_u[0] + d_dt_u[1];
+    const float d_x = (of_dt_u * u + kLn2 * (d_dt_decay[0] + d_dt_decay[1])) * sigmoid(x);
     d_delta_bias_ += d_x;
-    if (first_group) d_d_ = fmaf(d_y, u, d_d_);
-    if (!exists_) return;
-    write(d_u_[t * out_.d_u.row_stride], d_u);
-    write(d_delta_[t * out_.d_delta.row_stride], d_x);
-    write(d_z_[t * out_.d_z.row_stride], d_z);
+    if (kFirstGroup) d_d_ = fmaf(d_y, u, d_d_);
+    if (exists_) {
+      write(d_u_, of_dt_u * dt + skip_ * d_y);
+      write(d_delta_, d_x);
+      write(d_z_, d_out * (y[0] + y[1]) * gate * (1 + z * (1 - gate)));
+    }
+    d_u_ -= out_.d_u.row_stride, d_delta_ -= out_.d_delta.row_stride, d_z_ -= out_.d_z.row_stride;
   }
 
-  __device__ void write(T& place, float value) const {
-    place = from_float<T>(in_.first_state == 0 ? value : to_float(place) + value);
+  __device__ static void write(T* place, float value) {
+    *place = from_float<T>(kFirstGroup ? value : to_float(*place) + value);
   }
 
-  __device__ void store_sums(std::int64_t t0, int count, int rows) const {
-    float* const to =
-        out_.d_b_and_c + ((block_.channel_block * in_.lanes + block_.lane) * in_.tokens + t0) * kSums;
-    for (int i = static_cast<int>(threadIdx.x); i < rows * kSums; i += kScanThreads) {
+  __device__ void store_sums(int first, int tokens) const {
+    float* const to = sums_of(first);
+    for (int i = static_cast<int>(threadIdx.x); i < tokens * kSums; i += kScanThreads) {
       float sum = 0;
-      if (i < count * kSums) {
 #pragma unroll
-        for (int warp = 0; warp < kWarps; ++warp) sum += (&shared_.sums[warp][0][0])[i];
-      }
+      for (int warp = 0; warp < kWarps; ++warp) sum += (&shared_.sums[warp][0][0])[i];
       to[i] = sum;
     }
   }
@@ -281,10 +287,9 @@ class BackwardScan {
   __device__ void store_parameter_gradients() const {
     if (!exists_) return;
     const std::int64_t place = row_ * in_.channels + d_;
-    const int states = min(in_.states - in_.first_state, kScanStates);
 #pragma unroll
     for (int n = 0; n < kScanStates; ++n) {
-      if (n < states) out_.d_a_log[place * states + n] = d_decay_[n] * decay_[n] * kLn2;  // A dL/dA
+      if (n < states_) out_.d_a_log[place * states_ + n] = d_decay_[n] * decay_[n] * kLn2;  // A dL/dA
     }
     out_.d_d[place] = d_d_;
     out_.d_delta_bias[place] = d_delta_bias_;
@@ -292,27 +297,28 @@ class BackwardScan {
 
   const ScanOperands<T>& in_;
   const BackwardResults<T>& out_;
-  Shared& shared_;
+  Shared<T>& shared_;
   const ScanBlock block_;
+  TileLoader<T, 4, 2> loader_;
   const std::int64_t d_;
   const bool exists_;
-  const std::int64_t column_, row_;
+  const std::int64_t column_, row_, begin_;
+  const int rows_, count_;  // tokens of the segment, and how many of them are valid
+  const int states_;
   const float bias_, skip_;
   float decay_[kScanStates];
   float g_[kScanStates];  // gradient of the state
   float d_decay_[kScanStates] = {};
   float d_d_ = 0, d_delta_bias_ = 0;
-  const T *u_, *delta_, *z_, *d_out_;  // the tile's first row
-  T *d_u_, *d_delta_, *d_z_;
-  const float* checkpoint_;
+  T *d_u_, *d_delta_, *d_z_;  // of the token under way; they are walked last to first
 };
 
-template <class T>
+template <class T, bool kFirstGroup>
 __global__ void __launch_bounds__(kScanThreads, 2)
     backward_scan(const __grid_constant__ ScanOperands<T> in,
                   const __grid_constant__ BackwardResults<T> results) {
   extern __shared__ __align__(16) unsigned char memory[];
-  BackwardScan<T>(in, results, *reinterpret_cast<Shared*>(memory)).run();
+  BackwardScan<T, kFirstGroup>(in, results, *reinterpret_cast<Shared<T>*>(memory)).run();
 }
 
 /// d_b and d_c, the group's columns, from the sums of the channel blocks.
@@ -358,10 +364,11 @@ void launch_backward(const ScanOperands<T>& in, const SelectiveScanGradient<T>& 
                                    .d_a_log = d_a_log.data,
                                    .d_d = d_d.data,
                                    .d_delta_bias = d_delta_bias.data};
-  check(cudaFuncSetAttribute(backward_scan<T>, cudaFuncAttributeMaxDynamicSharedMemorySize, sizeof(Shared)),
+  const auto kernel = in.first_state == 0 ? backward_scan<T, true> : backward_scan<T, false>;
+  check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, sizeof(Shared<T>)),
         "selective scan: shared memory");
-  backward_scan<<<scan_grid(in.lanes, in.channels, in.segments), kScanThreads, sizeof(Shared),
-                  session.stream>>>(in, results);
+  kernel<<<scan_grid(in.lanes, in.channels, in.segments), kScanThreads, sizeof(Shared<T>), session.stream>>>(
+      in, results);
   check_launch("selective scan backward");
   constexpr int kThreads = 256;
   store_d_b_and_c<<<static_cast<unsigned>(ceil_div(rows * kSums, kThreads)), kThreads, 0, session.stream>>>(
@@ -380,7 +387,8 @@ void selective_scan_backward(const SelectiveScanInput<T>& input, const Selective
                              Context& context) {
   if (input.u.size() == 0) return;
   const Arena::Scope scope(context.scratch);
-  const ScanOperands<T> in(input, session_of(context));
+  ScanOperands<T> in(input, session_of(context));
+  in.aligned = in.aligned && Rows<const T>(gradient.d_out).aligned();
   const SegmentStates segments = take_segments(in, context);
   scan_segments_backward(in, Rows<const T>(gradient.d_out), gradient.d_state, segments, context);
   for_each_state_group(

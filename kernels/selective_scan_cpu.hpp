@@ -5,6 +5,8 @@
 
 namespace longstrand::cpu {
 
+inline constexpr std::int64_t kScanCheckpoint_tokens = scan_checkpoint_tokens(DeviceKind::cpu);
+
 template <class T>
 void selective_scan_forward(const SelectiveScanInput<T>& input, const SelectiveScanOutput<T>& output,
                             Context& context);

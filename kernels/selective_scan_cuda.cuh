@@ -13,33 +13,29 @@ namespace longstrand::cuda {
 
 constexpr int kScanThreads = 128;
 constexpr int kScanStates = 16;
-constexpr int kScanTile_tokens = 32;
-static_assert(kScanCheckpoint_tokens % kScanTile_tokens == 0);
+constexpr int kScanTile_tokens = 16;
+static_assert(scan_checkpoint_tokens(DeviceKind::cuda) == kScanTile_tokens);
 
-/// A [B, T, *] operand in device code; strides in elements. A row's is an int: within a tile offsets are.
+/// A [B, T, *] operand in device code; strides in elements.
 template <class T>
 struct Rows {
   T* data = nullptr;
-  std::int64_t lane_stride = 0;
-  int row_stride = 0;
+  std::int64_t lane_stride = 0, row_stride = 0;
   Rows() = default;
   template <class U>
-  explicit Rows(const View<U, 3>& x) : data(x.data), lane_stride(x.stride[0]), row_stride(int_stride(x)) {}
+  explicit Rows(const View<U, 3>& x) : data(x.data), lane_stride(x.stride[0]), row_stride(x.stride[1]) {}
   __device__ T* row(std::int64_t lane, std::int64_t t) const {
     return data + lane * lane_stride + t * row_stride;
   }
-
- private:
-  template <class U>
-  static int int_stride(const View<U, 3>& x) {
-    constexpr std::int64_t kLargest = (std::int64_t{1} << 31) / kScanTile_tokens;
-    if (x.stride[1] < kLargest) return static_cast<int>(x.stride[1]);
-    throw std::invalid_argument("selective scan: rows lie too far apart");
+  /// Whether pieces of 16 bytes of all rows lie at multiples of 16 bytes.
+  bool aligned() const {
+    constexpr std::int64_t kPiece = 16 / sizeof(T);
+    return reinterpret_cast<std::uintptr_t>(data) % 16 == 0 && lane_stride % kPiece == 0 &&
+           row_stride % kPiece == 0;
   }
 };
 
-/// Reads through the read-only cache: nothing that a kernel writes is read this way, so that loads need not
-/// wait for stores.
+/// Reads through the read-only cache: nothing that a kernel writes is read this way.
 __device__ inline float load(const float* x) { return __ldg(x); }
 __device__ inline float load(const bfloat16* x) {
   return __uint_as_float(std::uint32_t{__ldg(reinterpret_cast<const unsigned short*>(x))} << 16);
@@ -57,6 +53,7 @@ struct ScanOperands {
   int states;
   int first_state = 0;  // of the group of kScanStates that a launch takes
   std::int64_t segment_tokens, segments;
+  bool aligned;  // u, delta and z can be read in pieces of 16 bytes
 
   explicit ScanOperands(const SelectiveScanInput<T>& input, const Session& session);
 };
@@ -150,20 +147,6 @@ __device__ inline float softplus(float x) {
 /// 1 / (1 + exp(-x)).
 __device__ inline float sigmoid(float x) { return __fdividef(1.0F, 1.0F + exp2_approx(-x * kLog2E)); }
 
-/// Rows [t0, t0 + count) of b or c into shared memory, by all threads of the block; zero where there are
-/// none.
-template <class T>
-__device__ void load_tile(ScanTile& to, Rows<const T> from, std::int64_t lane, std::int64_t t0, int count,
-                          int first_state, int states) {
-  const T* const rows = from.row(lane, t0) + first_state;
-#pragma unroll
-  for (int begin = 0; begin < kScanTile_tokens * kScanStates; begin += kScanThreads) {
-    const int i = begin + static_cast<int>(threadIdx.x);
-    const int t = i / kScanStates, n = i % kScanStates;
-    to[t][n] = t < count && first_state + n < states ? load(rows + t * from.row_stride + n) : 0.0F;
-  }
-}
-
 /// A row of shared memory that all threads read: vector loads, one transaction each.
 __device__ inline void read_row(const float (&row)[kScanStates], float (&to)[kScanStates]) {
 #pragma unroll
@@ -172,6 +155,111 @@ __device__ inline void read_row(const float (&row)[kScanStates], float (&to)[kSc
     to[n] = quad.x, to[n + 1] = quad.y, to[n + 2] = quad.z, to[n + 3] = quad.w;
   }
 }
+
+/// Brings tiles of kOperands operands, a column a thread, and of kCoefficients of B and C into shared memory,
+/// one tile ahead of its use. Positions count tokens of a segment in the order in which they are walked.
+template <class T, int kOperands, int kCoefficients>
+class TileLoader {
+ public:
+  struct Shared {
+    T operand[2][kOperands][kScanTile_tokens][kScanThreads];
+    ScanTile coefficient[kCoefficients];
+  };
+
+  __device__ TileLoader(Shared& shared, std::int64_t first_channel, std::int64_t channels, bool aligned)
+      : shared_(shared),
+        channels_(static_cast<int>(min(channels - first_channel, std::int64_t{kScanThreads}))),
+        aligned_(aligned) {}
+
+  /// `rows`: the operand's row at position 0, first channel of the block; `stride` from position to position.
+  __device__ void set_operand(int i, const T* rows, std::int64_t stride) {
+    operand_[i] = rows, operand_stride_[i] = stride;
+  }
+  /// `rows`: the group's first state at position 0.
+  __device__ void set_coefficient(int i, const T* rows, std::int64_t stride, int states) {
+    coefficient_[i] = rows, coefficient_stride_[i] = stride, states_ = states;
+  }
+
+  /// Starts to load the tile of positions [first, first + count) into buffer `parity`.
+  __device__ void start(int first, int count, int parity) {
+#pragma unroll
+    for (int i = 0; i < kOperands; ++i) start_operand(i, first, count, parity);
+    asm volatile("cp.async.commit_group;");
+    const int t = static_cast<int>(threadIdx.x) / kScanStates,
+              n = static_cast<int>(threadIdx.x) % kScanStates;
+#pragma unroll
+    for (int i = 0; i < kCoefficients; ++i) {
+#pragma unroll
+      for (int pass = 0; pass < kPasses; ++pass) {
+        const int row = pass * kRowsOfPass + t;
+        next_[i][pass] = row < count && n < states_
+                             ? load(coefficient_[i] + (first + row) * coefficient_stride_[i] + n)
+                             : 0.0F;
+      }
+    }
+  }
+
+  /// Makes the tile that was started last the one that is read; all threads of the block.
+  __device__ void finish() {
+    __syncthreads();  // the tile before has been read
+    const int t = static_cast<int>(threadIdx.x) / kScanStates,
+              n = static_cast<int>(threadIdx.x) % kScanStates;
+#pragma unroll
+    for (int i = 0; i < kCoefficients; ++i) {
+#pragma unroll
+      for (int pass = 0; pass < kPasses; ++pass)
+        shared_.coefficient[i][pass * kRowsOfPass + t][n] = next_[i][pass];
+    }
+    asm volatile("cp.async.wait_group 0;");
+    __syncthreads();
+  }
+
+  /// The thread's column; 0 where the tile has no such row or channel.
+  __device__ float operand(int i, int t, int parity) const {
+    return to_float(shared_.operand[parity][i][t][threadIdx.x]);
+  }
+  __device__ void read_coefficients(int i, int t, float (&to)[kScanStates]) const {
+    read_row(shared_.coefficient[i][t], to);
+  }
+
+ private:
+  static constexpr int kRowsOfPass = kScanThreads / kScanStates;
+  static constexpr int kPasses = kScanTile_tokens / kRowsOfPass;
+
+  __device__ void start_operand(int i, int first, int count, int parity) {
+    if (!aligned_) {
+      const bool exists = static_cast<int>(threadIdx.x) < channels_;
+      for (int t = 0; t < kScanTile_tokens; ++t) {
+        shared_.operand[parity][i][t][threadIdx.x] =
+            exists && t < count ? operand_[i][(first + t) * operand_stride_[i] + threadIdx.x]
+                                : from_float<T>(0.0F);
+      }
+      return;
+    }
+    constexpr int kPiece = 16 / sizeof(T);
+    constexpr int kPieces = kScanThreads / kPiece;  // of a row
+    constexpr int kRows = kScanThreads / kPieces;   // at a time
+    const int column = static_cast<int>(threadIdx.x) % kPieces * kPiece;
+#pragma unroll
+    for (int begin = 0; begin < kScanTile_tokens; begin += kRows) {
+      const int t = begin + static_cast<int>(threadIdx.x) / kPieces;
+      const auto to = static_cast<unsigned>(__cvta_generic_to_shared(&shared_.operand[parity][i][t][column]));
+      const int bytes = t < count && column < channels_ ? 16 : 0;  // the rest becomes zero
+      const T* const from = operand_[i] + (first + t) * operand_stride_[i] + column;
+      asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(bytes));
+    }
+  }
+
+  Shared& shared_;
+  const T* operand_[kOperands];
+  std::int64_t operand_stride_[kOperands];
+  const T* coefficient_[kCoefficients];
+  std::int64_t coefficient_stride_[kCoefficients];
+  float next_[kCoefficients][kPasses];
+  int channels_;
+  int states_ = 0;
+  bool aligned_;
+};
 
 /// A channel's decay in the group's states; 0 where there are none: such states stay 0.
 template <class T>

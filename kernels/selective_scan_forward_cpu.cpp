@@ -116,11 +116,12 @@ void forward(const SelectiveScanInput<T>& input, const SelectiveScanOutput<T>& o
     assert(valid >= 0 && valid <= input.u.shape[1]);
     const auto state = innermost(output.state, lane);
     copy_rows(innermost(input.state, lane), state);
-    for (std::int64_t begin = 0; begin < valid; begin += kScanCheckpoint_tokens) {
+    for (std::int64_t begin = 0; begin < valid; begin += cpu::kScanCheckpoint_tokens) {
       if (!output.checkpoints.empty()) {
-        copy_rows(state, innermost(output.checkpoints, begin / kScanCheckpoint_tokens, lane));
+        copy_rows(state, innermost(output.checkpoints, begin / cpu::kScanCheckpoint_tokens, lane));
       }
-      scan_segment(input, output, {lane, begin, std::min(kScanCheckpoint_tokens, valid - begin)}, context);
+      scan_segment(input, output, {lane, begin, std::min(cpu::kScanCheckpoint_tokens, valid - begin)},
+                   context);
     }
     clear_rows(output.out, lane, valid);
   }

@@ -6,7 +6,7 @@ namespace longstrand::cuda {
 namespace {
 
 /// How many of 16 exponentials the multipliers take: what balances the two units in this kernel.
-constexpr int kOnMultipliers = 2;
+constexpr int kOnMultipliers = 1;
 
 struct ForwardResults {
   const float* state_before;  // [segments, B, N, D]
@@ -15,75 +15,93 @@ struct ForwardResults {
 };
 
 /// Every segment from the state before it.
-template <class T>
+template <class T, bool kFirstGroup>
 __global__ void __launch_bounds__(kScanThreads, 5)
-    forward_scan(const __grid_constant__ ScanOperands<T> in, Rows<T> out, const ForwardResults results) {
-  __shared__ alignas(16) ScanTile b, c;
+    forward_scan(const __grid_constant__ ScanOperands<T> in, const Rows<T> out,
+                 const ForwardResults results) {
+  using Loader = TileLoader<T, 3, 2>;
+  extern __shared__ __align__(16) unsigned char memory[];
   const ScanBlock block(in.channels, in.segments);
-  const std::int64_t d = block.channel_block * kScanThreads + threadIdx.x;
+  const std::int64_t first_channel = block.channel_block * kScanThreads;
+  const std::int64_t d = first_channel + threadIdx.x;
   const bool exists = d < in.channels;
-  const std::int64_t column = exists ? d : 0;
+  const std::int64_t column = exists ? d : in.channels - 1;
+  const std::int64_t begin = block.segment * in.segment_tokens;
+  const int rows = tokens_before(in.tokens, begin, static_cast<int>(in.segment_tokens));
+  const int count = tokens_before(in.valid[block.lane], begin, rows);
+  Loader loader(*reinterpret_cast<typename Loader::Shared*>(memory), first_channel, in.channels, in.aligned);
+  const auto operand = [&](int i, const Rows<const T>& x) {
+    loader.set_operand(i, x.row(block.lane, begin) + first_channel, x.row_stride);
+  };
+  operand(0, in.delta);
+  operand(1, in.u);
+  operand(2, in.z);
+  const int states = in.states - in.first_state;
+  loader.set_coefficient(0, in.b.row(block.lane, begin) + in.first_state, in.b.row_stride, states);
+  loader.set_coefficient(1, in.c.row(block.lane, begin) + in.first_state, in.c.row_stride, states);
   const float bias = in.delta_bias[column], skip = in.d[column];
-  const bool first_group = in.first_state == 0;
   const std::int64_t row = block.segment * in.lanes + block.lane;
   float decay[kScanStates], h[kScanStates];
   read_decay(in, column, decay);
 #pragma unroll
   for (int n = 0; n < kScanStates; ++n) {
-    const int state = in.first_state + n;
-    h[n] = state < in.states ? results.state_before[(row * in.states + state) * in.channels + column] : 0.0F;
+    h[n] = n < states ? results.state_before[(row * in.states + in.first_state + n) * in.channels + column]
+                      : 0.0F;
   }
-  const std::int64_t begin = block.segment * in.segment_tokens;
-  const std::int64_t end = min(begin + in.segment_tokens, in.tokens);
-  const std::int64_t valid = in.valid[block.lane];
-  for (std::int64_t t0 = begin; t0 < end; t0 += kScanTile_tokens) {
-    const int count = tokens_before(valid, t0, kScanTile_tokens);
-    __syncthreads();
-    load_tile(b, in.b, block.lane, t0, count, in.first_state, in.states);
-    load_tile(c, in.c, block.lane, t0, count, in.first_state, in.states);
-    __syncthreads();
-    if (!exists) continue;
-    if (results.checkpoints != nullptr && t0 % kScanCheckpoint_tokens == 0) {
-      float* const checkpoint = results.checkpoints +
-                                t0 / kScanCheckpoint_tokens * results.checkpoint_stride +
-                                block.lane * results.checkpoint_lane_stride + d;
+  T* place = out.row(block.lane, begin) + column;
+  const auto step = [&](int t, int parity) {
+    const float dt = softplus(loader.operand(0, t, parity) + bias);
+    const float u = loader.operand(1, t, parity), z = loader.operand(2, t, parity);
+    const float dt_u = dt * u;
+    float y[4] = {kFirstGroup ? skip * u : 0.0F, 0, 0, 0};  // four sums: shorter chains
+    float b[kScanStates], c[kScanStates];
+    loader.read_coefficients(0, t, b);
+    loader.read_coefficients(1, t, c);
+#pragma unroll
+    for (int n = 0; n < kScanStates; ++n) {
+      h[n] = fmaf(decay_factor<kOnMultipliers>(n, dt, decay[n]), h[n], dt_u * b[n]);
+      y[n % 4] = fmaf(c[n], h[n], y[n % 4]);
+    }
+    const float gated = (y[0] + y[1] + (y[2] + y[3])) * z * sigmoid(z);
+    if (exists) *place = from_float<T>(kFirstGroup ? gated : to_float(*place) + gated);
+    place += out.row_stride;
+  };
+  loader.start(0, min(count, kScanTile_tokens), 0);
+  int parity = 0;
+  for (int i = 0; i < rows; i += kScanTile_tokens, parity ^= 1) {
+    loader.finish();
+    loader.start(i + kScanTile_tokens, min(count - i - kScanTile_tokens, kScanTile_tokens), parity ^ 1);
+    if (results.checkpoints != nullptr && exists) {
+      float* const checkpoint =
+          results.checkpoints + (begin + i) / kScanTile_tokens * results.checkpoint_stride +
+          block.lane * results.checkpoint_lane_stride + in.first_state * results.checkpoint_row_stride + d;
 #pragma unroll
       for (int n = 0; n < kScanStates; ++n) {
-        const int state = in.first_state + n;
-        if (state < in.states) checkpoint[state * results.checkpoint_row_stride] = h[n];
+        if (n < states) checkpoint[n * results.checkpoint_row_stride] = h[n];
       }
     }
-    const T* const u_rows = in.u.row(block.lane, t0) + d;
-    const T* const delta_rows = in.delta.row(block.lane, t0) + d;
-    const T* const z_rows = in.z.row(block.lane, t0) + d;
-    T* const out_rows = out.row(block.lane, t0) + d;
-    const auto step = [&](int t) {
-      const float u = load(u_rows + t * in.u.row_stride);
-      const float z = load(z_rows + t * in.z.row_stride);
-      const float dt = softplus(load(delta_rows + t * in.delta.row_stride) + bias);
-      const float dt_u = dt * u;
-      float y[4] = {first_group ? skip * u : 0.0F, 0, 0, 0};  // four sums: shorter chains
-      float b_row[kScanStates], c_row[kScanStates];
-      read_row(b[t], b_row);
-      read_row(c[t], c_row);
-#pragma unroll
-      for (int n = 0; n < kScanStates; ++n) {
-        h[n] = fmaf(decay_factor<kOnMultipliers>(n, dt, decay[n]), h[n], dt_u * b_row[n]);
-        y[n % 4] = fmaf(c_row[n], h[n], y[n % 4]);
-      }
-      T& place = out_rows[t * out.row_stride];
-      const float gated = (y[0] + y[1] + (y[2] + y[3])) * z * sigmoid(z);
-      place = from_float<T>(first_group ? gated : to_float(place) + gated);
-    };
-    if (count == kScanTile_tokens) {
+    if (count - i >= kScanTile_tokens) {
 #pragma unroll 4
-      for (int t = 0; t < kScanTile_tokens; ++t) step(t);
+      for (int t = 0; t < kScanTile_tokens; ++t) step(t, parity);
     } else {
-      for (int t = 0; t < count; ++t) step(t);
-      const int rows = tokens_before(end, t0, kScanTile_tokens);
-      for (int t = count; t < rows; ++t) out_rows[t * out.row_stride] = from_float<T>(0.0F);
+      const int tokens = max(count - i, 0);
+      for (int t = 0; t < tokens; ++t) step(t, parity);
+      for (int t = tokens; t < min(rows - i, kScanTile_tokens); ++t, place += out.row_stride) {
+        if (exists) *place = from_float<T>(0.0F);
+      }
     }
   }
+}
+
+template <class T, bool kFirstGroup>
+void launch(const ScanOperands<T>& in, View<T, 3> out, const ForwardResults& results, Context& context) {
+  const auto kernel = forward_scan<T, kFirstGroup>;
+  constexpr std::size_t kShared_bytes = sizeof(typename TileLoader<T, 3, 2>::Shared);
+  check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kShared_bytes),
+        "selective scan: shared memory");
+  kernel<<<scan_grid(in.lanes, in.channels, in.segments), kScanThreads, kShared_bytes, stream_of(context)>>>(
+      in, Rows<T>(out), results);
+  check_launch("selective scan");
 }
 
 }  // namespace
@@ -103,10 +121,12 @@ void selective_scan_forward(const SelectiveScanInput<T>& input, const SelectiveS
   const ForwardResults results{segments.state.data, checkpoints.data, checkpoints.stride[0],
                                checkpoints.stride[1], checkpoints.stride[2]};
   for_each_state_group(in, [&](const ScanOperands<T>& group) {
-    forward_scan<<<scan_grid(in.lanes, in.channels, in.segments), kScanThreads, 0, stream_of(context)>>>(
-        group, Rows<T>(output.out), results);
+    if (group.first_state == 0) {
+      launch<T, true>(group, output.out, results, context);
+    } else {
+      launch<T, false>(group, output.out, results, context);
+    }
   });
-  check_launch("selective scan");
 }
 
 template void selective_scan_forward(const SelectiveScanInput<float>&, const SelectiveScanOutput<float>&,

@@ -9,64 +9,79 @@ namespace {
 enum class Direction { forward, backward };
 
 /// How many of 16 exponentials the multipliers take: what balances the two units in this kernel.
-constexpr int kOnMultipliers = 3;
+constexpr int kOnMultipliers = 1;
+
+template <class T, Direction kDirection>
+using LocalLoader = TileLoader<T, kDirection == Direction::forward ? 2 : 3, 1>;
 
 /// Forward: the state at the segment's end, from zero. Backward: the gradient of the state before the
 /// segment, from a zero gradient of the state after it; d_out is its source.
 template <class T, Direction kDirection>
 __global__ void __launch_bounds__(kScanThreads, 6)
-    local_scan(const __grid_constant__ ScanOperands<T> in, Rows<const T> d_out, float* state, float* sum_dt) {
+    local_scan(const __grid_constant__ ScanOperands<T> in, const Rows<const T> d_out, float* state,
+               float* sum_dt) {
   constexpr bool kForward = kDirection == Direction::forward;
-  __shared__ alignas(16) ScanTile coefficients;
+  using Loader = LocalLoader<T, kDirection>;
+  extern __shared__ __align__(16) unsigned char memory[];
   const ScanBlock block(in.channels, in.segments);
-  const std::int64_t d = block.channel_block * kScanThreads + threadIdx.x;
-  const bool exists = d < in.channels;
-  const std::int64_t column = exists ? d : 0;
+  const std::int64_t first_channel = block.channel_block * kScanThreads;
+  const std::int64_t d = first_channel + threadIdx.x;
+  const std::int64_t column = min(d, in.channels - 1);
+  const std::int64_t begin = block.segment * in.segment_tokens;
+  const int count = tokens_before(in.valid[block.lane], begin, static_cast<int>(in.segment_tokens));
+  const std::int64_t first = kForward ? begin : begin + max(count - 1, 0);
+  Loader loader(*reinterpret_cast<typename Loader::Shared*>(memory), first_channel, in.channels, in.aligned);
+  const auto operand = [&](int i, const Rows<const T>& x) {
+    loader.set_operand(i, x.row(block.lane, first) + first_channel, kForward ? x.row_stride : -x.row_stride);
+  };
+  operand(0, in.delta);
+  if constexpr (kForward) {
+    operand(1, in.u);
+  } else {
+    operand(1, in.z);
+    operand(2, d_out);
+  }
+  const Rows<const T>& coefficients = kForward ? in.b : in.c;
+  loader.set_coefficient(0, coefficients.row(block.lane, first) + in.first_state,
+                         kForward ? coefficients.row_stride : -coefficients.row_stride,
+                         in.states - in.first_state);
   const float bias = in.delta_bias[column];
   float decay[kScanStates], h[kScanStates] = {};
   read_decay(in, column, decay);
-  const std::int64_t begin = block.segment * in.segment_tokens;
-  const std::int64_t end = min(begin + in.segment_tokens, in.valid[block.lane]);
   float total_dt = 0;
-  for (std::int64_t i = 0; i < in.segment_tokens && begin + i < end; i += kScanTile_tokens) {
-    const std::int64_t tiles_end = begin + ceil_div(end - begin, kScanTile_tokens) * kScanTile_tokens;
-    const std::int64_t t0 = kForward ? begin + i : tiles_end - i - kScanTile_tokens;
-    const int count = tokens_before(end, t0, kScanTile_tokens);
-    __syncthreads();
-    load_tile(coefficients, kForward ? in.b : in.c, block.lane, t0, count, in.first_state, in.states);
-    __syncthreads();
-    const T* const delta = in.delta.row(block.lane, t0) + column;
-    const T* const u = in.u.row(block.lane, t0) + column;
-    const T* const z = in.z.row(block.lane, t0) + column;
-    const T* const d_out_rows = d_out.row(block.lane, t0) + column;
-    const auto step = [&](int t) {
-      const float dt = softplus(load(delta + t * in.delta.row_stride) + bias);
-      total_dt += dt;
-      float row[kScanStates];
-      read_row(coefficients[t], row);
-      if constexpr (kForward) {
-        const float dt_u = dt * load(u + t * in.u.row_stride);
+  const auto step = [&](int t, int parity) {
+    const float dt = softplus(loader.operand(0, t, parity) + bias);
+    total_dt += dt;
+    float row[kScanStates];
+    loader.read_coefficients(0, t, row);
+    if constexpr (kForward) {
+      const float dt_u = dt * loader.operand(1, t, parity);
 #pragma unroll
-        for (int n = 0; n < kScanStates; ++n) {
-          h[n] = fmaf(decay_factor<kOnMultipliers>(n, dt, decay[n]), h[n], dt_u * row[n]);
-        }
-      } else {
-        const float gate = load(z + t * in.z.row_stride);
-        const float d_y = load(d_out_rows + t * d_out.row_stride) * gate * sigmoid(gate);
-#pragma unroll
-        for (int n = 0; n < kScanStates; ++n) {
-          h[n] = decay_factor<kOnMultipliers>(n, dt, decay[n]) * fmaf(row[n], d_y, h[n]);
-        }
+      for (int n = 0; n < kScanStates; ++n) {
+        h[n] = fmaf(decay_factor<kOnMultipliers>(n, dt, decay[n]), h[n], dt_u * row[n]);
       }
-    };
-    if (count == kScanTile_tokens) {
-#pragma unroll 4
-      for (int t = 0; t < kScanTile_tokens; ++t) step(kForward ? t : kScanTile_tokens - 1 - t);
     } else {
-      for (int t = 0; t < count; ++t) step(kForward ? t : count - 1 - t);
+      const float z = loader.operand(1, t, parity);
+      const float d_y = loader.operand(2, t, parity) * z * sigmoid(z);
+#pragma unroll
+      for (int n = 0; n < kScanStates; ++n) {
+        h[n] = decay_factor<kOnMultipliers>(n, dt, decay[n]) * fmaf(row[n], d_y, h[n]);
+      }
+    }
+  };
+  loader.start(0, min(count, kScanTile_tokens), 0);
+  int parity = 0;
+  for (int i = 0; i < count; i += kScanTile_tokens, parity ^= 1) {
+    loader.finish();
+    loader.start(i + kScanTile_tokens, min(count - i - kScanTile_tokens, kScanTile_tokens), parity ^ 1);
+    if (count - i >= kScanTile_tokens) {
+#pragma unroll 4
+      for (int t = 0; t < kScanTile_tokens; ++t) step(t, parity);
+    } else {
+      for (int t = 0; t < count - i; ++t) step(t, parity);
     }
   }
-  if (!exists) return;
+  if (d >= in.channels) return;
   const std::int64_t row = block.segment * in.lanes + block.lane;
   sum_dt[row * in.channels + d] = total_dt;
 #pragma unroll
@@ -140,10 +155,13 @@ void connect(const ScanOperands<T>& in, const SegmentStates& segments, bool reve
 template <class T, Direction kDirection>
 void scan_locally(const ScanOperands<T>& in, Rows<const T> d_out, const SegmentStates& segments,
                   Context& context) {
+  const auto kernel = local_scan<T, kDirection>;
+  constexpr std::size_t kShared_bytes = sizeof(typename LocalLoader<T, kDirection>::Shared);
+  check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kShared_bytes),
+        "selective scan: shared memory");
   for_each_state_group(in, [&](const ScanOperands<T>& group) {
-    local_scan<T, kDirection>
-        <<<scan_grid(in.lanes, in.channels, in.segments), kScanThreads, 0, stream_of(context)>>>(
-            group, d_out, segments.state.data, segments.sum_dt.data);
+    kernel<<<scan_grid(in.lanes, in.channels, in.segments), kScanThreads, kShared_bytes,
+             stream_of(context)>>>(group, d_out, segments.state.data, segments.sum_dt.data);
   });
   check_launch("selective scan: segments");
 }
@@ -155,8 +173,8 @@ std::int64_t segment_length(std::int64_t lanes, std::int64_t tokens, std::int64_
   const std::int64_t blocks_of_segment = lanes * ceil_div(channels, kScanThreads);
   const std::int64_t wanted =
       std::max<std::int64_t>(1, multiprocessors * kBlocksOfMultiprocessor / blocks_of_segment);
-  const std::int64_t length = std::max<std::int64_t>(ceil_div(tokens, wanted), 2 * kScanCheckpoint_tokens);
-  return ceil_div(length, kScanCheckpoint_tokens) * kScanCheckpoint_tokens;
+  const std::int64_t length = std::max<std::int64_t>(ceil_div(tokens, wanted), 4 * kScanTile_tokens);
+  return ceil_div(length, kScanTile_tokens) * kScanTile_tokens;
 }
 
 __global__ void prepare_decay_kernel(const float* a_log, std::int64_t a_log_stride, float* decay,
@@ -188,7 +206,9 @@ ScanOperands<T>::ScanOperands(const SelectiveScanInput<T>& input, const Session&
       channels(input.u.shape[2]),
       states(static_cast<int>(input.decay.shape[0])),
       segment_tokens(segment_length(lanes, tokens, channels, session.multiprocessors)),
-      segments(ceil_div(tokens, segment_tokens)) {}
+      segments(ceil_div(tokens, segment_tokens)),
+      aligned(channels % (16 / static_cast<std::int64_t>(sizeof(T))) == 0 && u.aligned() && delta.aligned() &&
+              z.aligned()) {}
 
 template <class T>
 SegmentStates take_segments(const ScanOperands<T>& in, Context& context) {
@@ -206,7 +226,9 @@ void scan_segments_forward(const ScanOperands<T>& in, View<const float, 3> initi
 template <class T>
 void scan_segments_backward(const ScanOperands<T>& in, Rows<const T> d_out, View<float, 3> d_state,
                             const SegmentStates& segments, Context& context) {
-  scan_locally<T, Direction::backward>(in, d_out, segments, context);
+  ScanOperands<T> operands = in;
+  operands.aligned = in.aligned && d_out.aligned();
+  scan_locally<T, Direction::backward>(operands, d_out, segments, context);
   connect(in, segments, /*reverse=*/true, d_state, d_state, context);
 }
 

@@ -98,7 +98,7 @@ template <class T>
 std::int64_t Mamba1<T>::saved_bytes_per_token() const {
   const std::int64_t activations = 5 * d_inner_ + dt_rank_ + 2 * d_state_;  // xz, u, delta, y; x_dbl
   const std::int64_t checkpoints_bytes =
-      d_inner_ * d_state_ * std::int64_t{sizeof(float)} / kScanCheckpoint_tokens;
+      d_inner_ * d_state_ * std::int64_t{sizeof(float)} / scan_checkpoint_tokens(decay_.view().device.kind);
   return activations * std::int64_t{sizeof(T)} + checkpoints_bytes;
 }
 
@@ -125,7 +125,7 @@ auto Mamba1<T>::take_activations(std::int64_t lanes, std::int64_t tokens, bool f
   a.delta = arena.take<T, 3>({lanes, tokens, d_inner_});
   a.y = arena.take<T, 3>({lanes, tokens, d_inner_});
   if (for_backward) {
-    a.checkpoints = arena.take<float, 4>({scan_checkpoint_count(tokens), lanes, d_state_, d_inner_});
+    a.checkpoints = arena.take<float, 4>({scan_checkpoint_count(tokens, arena.device().kind), lanes, d_state_, d_inner_});
     a.state = arena.take<float, 2>({lanes, state_floats()});
   }
   return a;

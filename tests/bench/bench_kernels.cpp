@@ -105,7 +105,7 @@ void measure_scan(const Report& report) {
   const Array<float, 3> state({1, kStates, kChannels}), d_state({1, kStates, kChannels});
   const Array<std::int64_t, 1> valid({1});
   valid.view().data[0] = tokens;
-  const std::int64_t segments = (tokens + kScanCheckpoint_tokens - 1) / kScanCheckpoint_tokens;
+  const std::int64_t segments = scan_checkpoint_count(tokens, DeviceKind::cpu);
   const Array<float, 4> checkpoints({segments, 1, kStates, kChannels});
   const Array<T, 3> out({1, tokens, kChannels}), d_u({1, tokens, kChannels}), d_delta({1, tokens, kChannels});
   const Array<T, 3> d_z({1, tokens, kChannels}), d_b({1, tokens, kStates}), d_c({1, tokens, kStates});

@@ -35,7 +35,7 @@ View<T, 3> tokens_of(View<T, 3> x, std::int64_t begin, std::int64_t count) {
 }
 
 inline std::int64_t checkpoints_of(std::int64_t tokens) {
-  return (tokens + kScanCheckpoint_tokens - 1) / kScanCheckpoint_tokens;
+  return scan_checkpoint_count(tokens, device_under_test().kind);
 }
 
 /// Of `valid` tokens by lane, how many lie in [begin, begin + count), counted from `begin`.

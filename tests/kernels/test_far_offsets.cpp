@@ -351,8 +351,9 @@ LONGSTRAND_CUDA_TEST(FarOffsets, SelectiveScan) {
     const Both<float, 2> d_a_log({kChannels, kStates});
     const Both<float, 1> d_d({kChannels}), d_delta_bias({kChannels});
     for (const bool end : kEnds) {
-      const Array<float, 4> checkpoints({scan_checkpoint_count(end ? kSlice : rows), 1, kStates, kChannels},
-                                        device_under_test());
+      const Array<float, 4> checkpoints(
+          {scan_checkpoint_count(end ? kSlice : rows, DeviceKind::cuda), 1, kStates, kChannels},
+          device_under_test());
       const SelectiveScanInput<bfloat16> input{.u = u.lane(end),
                                                .delta = delta.lane(end),
                                                .b = b.lane(end),
