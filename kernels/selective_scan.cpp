@@ -74,7 +74,8 @@ void selective_scan_forward(const SelectiveScanInput<T>& input, const SelectiveS
   if constexpr (kCudaBuilt) {
     if (context.device.kind == DeviceKind::cuda) return cuda::selective_scan_forward(input, output, context);
   }
-  cpu::selective_scan_forward(input, output, context);
+  if constexpr (kCpuBuilt) return cpu::selective_scan_forward(input, output, context);
+  throw NoCpuBackend();
 }
 
 template <class T>
@@ -85,7 +86,8 @@ void selective_scan_backward(const SelectiveScanInput<T>& input, const Selective
   if constexpr (kCudaBuilt) {
     if (context.device.kind == DeviceKind::cuda) return cuda::selective_scan_backward(input, gradient, context);
   }
-  cpu::selective_scan_backward(input, gradient, context);
+  if constexpr (kCpuBuilt) return cpu::selective_scan_backward(input, gradient, context);
+  throw NoCpuBackend();
 }
 
 template void selective_scan_forward(const SelectiveScanInput<float>&, const SelectiveScanOutput<float>&,
