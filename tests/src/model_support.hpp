@@ -13,10 +13,17 @@
 #include "src/inference.hpp"
 #include "src/safetensors.hpp"
 #include "src/trainer.hpp"
+#include "support/device_under_test.hpp"
 
 namespace longstrand::test {
 
 using Tokens = std::vector<std::uint8_t>;
+
+/// On the device under test.
+inline ExecutionOptions on_device(ExecutionOptions options = {}) {
+  options.device = device_under_test();
+  return options;
+}
 
 inline std::filesystem::path golden(const std::string& name) {
   return std::filesystem::path(LONGSTRAND_TEST_DATA) / "golden" / name;
@@ -83,7 +90,7 @@ struct RunResult {
 /// All records side by side, one a lane.
 inline RunResult run_lanes(const Model& model, const std::vector<Tokens>& records, std::int64_t chunk,
                            const ExecutionOptions& execution, const InferenceOptions& options) {
-  Inference inference(model, execution, options);
+  Inference inference(model, on_device(execution), options);
   RunResult result{.values = std::vector<std::vector<float>>(records.size()),
                    .log_likelihood = std::vector<double>(records.size()),
                    .scored_bases = std::vector<std::int64_t>(records.size())};

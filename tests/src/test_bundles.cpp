@@ -53,7 +53,7 @@ struct LanesCase {
   Pooling pooling;
 };
 
-class TrainingInLanes : public testing::TestWithParam<LanesCase> {};
+class TrainingInLanes : public DeviceTestWithParam<LanesCase> {};
 
 /// Lanes of unlike length, some of one token, beside sequences that run alone in chunks.
 TEST_P(TrainingInLanes, EqualsTrainingOneByOne) {
@@ -65,14 +65,14 @@ TEST_P(TrainingInLanes, EqualsTrainingOneByOne) {
   }
   const auto run = [&](std::int64_t lanes) {
     Model model({.d_model = 24, .n_layer = 2}, 1);
-    if (GetParam().options.objective == Objective::classification) {
-      model.set_classifier({.labels = {"a", "b", "c"}, .pooling = GetParam().pooling}, 5);
+    if (param().options.objective == Objective::classification) {
+      model.set_classifier({.labels = {"a", "b", "c"}, .pooling = param().pooling}, 5);
     }
     std::vector<TrainingSequence> batch;
     for (std::size_t r = 0; r < records.size(); ++r) {
       batch.push_back(sequence_of(records[r], static_cast<std::int32_t>(r % 3)));
     }
-    Trainer trainer(model, {.threads = 2, .chunk_tokens = 256, .lanes = lanes}, GetParam().options);
+    Trainer trainer(model, on_device({.threads = 2, .chunk_tokens = 256, .lanes = lanes}), param().options);
     const EvaluationResult before = trainer.evaluate(batch);
     const StepResult step = trainer.step(batch, 1e-3);
     const auto gradients = span_of(trainer.gradients().all());
@@ -92,14 +92,16 @@ TEST_P(TrainingInLanes, EqualsTrainingOneByOne) {
 
 INSTANTIATE_TEST_SUITE_P(
     Objectives, TrainingInLanes,
-    testing::Values(LanesCase{"next_token", {}, Pooling::mean},
-                    LanesCase{"all_tokens", {.all_tokens_are_targets = true}, Pooling::mean},
-                    LanesCase{"class_of_mean", {.objective = Objective::classification}, Pooling::mean},
-                    LanesCase{"class_of_last", {.objective = Objective::classification}, Pooling::last},
-                    LanesCase{"frozen",
-                              {.objective = Objective::classification, .freeze_backbone = true},
-                              Pooling::mean}),
-    [](const auto& instance) { return instance.param.name; });
+    testing::Combine(
+        testing::Values(LanesCase{"next_token", {}, Pooling::mean},
+                        LanesCase{"all_tokens", {.all_tokens_are_targets = true}, Pooling::mean},
+                        LanesCase{"class_of_mean", {.objective = Objective::classification}, Pooling::mean},
+                        LanesCase{"class_of_last", {.objective = Objective::classification}, Pooling::last},
+                        LanesCase{"frozen",
+                                  {.objective = Objective::classification, .freeze_backbone = true},
+                                  Pooling::mean}),
+        kBothDevices),
+    kDeviceCaseName);
 
 }  // namespace
 }  // namespace longstrand::test

@@ -18,7 +18,7 @@ std::vector<float> logits(const Model& model, const std::vector<Tokens>& lanes, 
   return all;
 }
 
-TEST(Golden, LogitsOfFloatAreTheOfficialOnes) {
+LONGSTRAND_DEVICE_TEST(Golden, LogitsOfFloatAreTheOfficialOnes) {
   const Model model = Model::load(golden("mamba1_d64_l3"));
   SafetensorsReader expected(golden("mamba1_d64_l3") / "expected.safetensors");
   const auto lanes = read_lanes(expected, "tokens");
@@ -27,7 +27,7 @@ TEST(Golden, LogitsOfFloatAreTheOfficialOnes) {
   EXPECT_LT(relative_error(got, read_floats(expected, "logits")), tolerance::kGoldenLogits.relative);
 }
 
-TEST(Golden, HiddenRowsAreTheOfficialOnes) {
+LONGSTRAND_DEVICE_TEST(Golden, HiddenRowsAreTheOfficialOnes) {
   const Model model = Model::load(golden("mamba1_d64_l3"));
   SafetensorsReader expected(golden("mamba1_d64_l3") / "expected.safetensors");
   const RunResult result =
@@ -37,7 +37,7 @@ TEST(Golden, HiddenRowsAreTheOfficialOnes) {
   EXPECT_LT(relative_error(got, read_floats(expected, "hidden")), tolerance::kGoldenLogits.relative);
 }
 
-TEST(Golden, LogitsOfBfloat16AreNear) {
+LONGSTRAND_DEVICE_TEST(Golden, LogitsOfBfloat16AreNear) {
   const Model model = Model::load(golden("mamba1_d64_l3"));
   SafetensorsReader expected(golden("mamba1_d64_l3") / "expected.safetensors");
   const std::vector<float> got = logits(model, read_lanes(expected, "tokens"), Precision::bf16);
@@ -45,7 +45,7 @@ TEST(Golden, LogitsOfBfloat16AreNear) {
             tolerance::kGoldenLogitsBFloat16.relative);
 }
 
-TEST(Golden, StateCarriesOverALongRecord) {
+LONGSTRAND_DEVICE_TEST(Golden, StateCarriesOverALongRecord) {
   const Model model = Model::load(golden("mamba1_long_d32_l2"));
   SafetensorsReader expected(golden("mamba1_long_d32_l2") / "expected.safetensors");
   const std::vector<float> got = logits(model, read_lanes(expected, "tokens"), Precision::fp32);
@@ -56,14 +56,20 @@ TEST(Golden, StateCarriesOverALongRecord) {
   EXPECT_LT(relative_error(all.last(last.size()), last), tolerance::kGoldenLogits.relative);
 }
 
-class GoldenGradients : public testing::TestWithParam<std::pair<const char*, std::int64_t>> {};
+struct GradientCase {
+  std::string folder;
+  std::int64_t chunk;
+  std::string name = concat(folder, "_chunk", chunk);
+};
+
+class GoldenGradients : public DeviceTestWithParam<GradientCase> {};
 
 TEST_P(GoldenGradients, AreTheOfficialOnes) {
-  const auto [name, chunk] = GetParam();
-  Model model = Model::load(golden(name));
-  SafetensorsReader expected(golden(name) / "expected.safetensors");
+  const auto& [folder, chunk, name] = param();
+  Model model = Model::load(golden(folder));
+  SafetensorsReader expected(golden(folder) / "expected.safetensors");
   const auto lanes = read_lanes(expected, "tokens");
-  Trainer trainer(model, {.threads = 2, .chunk_tokens = chunk}, {.all_tokens_are_targets = true});
+  Trainer trainer(model, on_device({.threads = 2, .chunk_tokens = chunk}), {.all_tokens_are_targets = true});
   const StepResult step = trainer.step(sequences_of(lanes), 0.0);
   EXPECT_NEAR(step.loss, read_floats(expected, "loss")[0], tolerance::kGoldenCurve.relative);
   int compared = 0;
@@ -86,23 +92,21 @@ TEST_P(GoldenGradients, AreTheOfficialOnes) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Cases, GoldenGradients,
-                         testing::Values(std::pair{"mamba1_d64_l3", std::int64_t{256}},
-                                         std::pair{"mamba1_d64_l3", std::int64_t{4096}},
-                                         std::pair{"mamba1_long_d32_l2", std::int64_t{1024}},
-                                         std::pair{"mamba1_long_d32_l2", std::int64_t{100}}),
-                         [](const auto& instance) {
-                           return std::string(instance.param.first) + "_chunk" +
-                                  std::to_string(instance.param.second);
-                         });
+                         testing::Combine(testing::Values(GradientCase{"mamba1_d64_l3", 256},
+                                                          GradientCase{"mamba1_d64_l3", 4096},
+                                                          GradientCase{"mamba1_long_d32_l2", 1024},
+                                                          GradientCase{"mamba1_long_d32_l2", 100}),
+                                          kBothDevices),
+                         kDeviceCaseName);
 
-TEST(Golden, ThirtyStepsOfTrainingFollowTheOfficialCurve) {
+LONGSTRAND_DEVICE_TEST(Golden, ThirtyStepsOfTrainingFollowTheOfficialCurve) {
   const auto folder = golden("train_mamba1_d32_l2");
   Model model = Model::load(folder);
   SafetensorsReader expected(folder / "expected.safetensors");
   const auto lanes = read_lanes(expected, "tokens");  // [steps x B]
   const auto losses = read_floats(expected, "losses");
   const auto grad_norms = read_floats(expected, "grad_norms");
-  Trainer trainer(model, {.threads = 2, .chunk_tokens = 200}, {.all_tokens_are_targets = true});
+  Trainer trainer(model, on_device({.threads = 2, .chunk_tokens = 200}), {.all_tokens_are_targets = true});
   const std::size_t lanes_per_step = lanes.size() / losses.size();
   for (std::size_t i = 0; i < losses.size(); ++i) {
     const auto first = lanes.begin() + static_cast<std::ptrdiff_t>(i * lanes_per_step);
@@ -113,6 +117,7 @@ TEST(Golden, ThirtyStepsOfTrainingFollowTheOfficialCurve) {
     EXPECT_NEAR(step.grad_norm, grad_norms[i], tolerance::kGoldenGradients.relative * grad_norms[i])
         << "step " << i;
   }
+  trainer.update_model();
   for (const auto& [tensor, info] : expected.tensors()) {
     if (!tensor.starts_with("final.") || !model.parameters().contains(tensor.substr(6))) continue;
     const auto got = span_of(model.parameters().flat(tensor.substr(6)));

@@ -5,6 +5,8 @@
 
 #include <cstdint>
 #include <cstdlib>
+#include <string>
+#include <tuple>
 
 #include "kernels/check.hpp"
 #include "kernels/context.hpp"
@@ -36,11 +38,6 @@ class ScopedPlacement {
   ScopedPlacement& operator=(const ScopedPlacement&) = delete;
 };
 
-inline void run_on_cpu(void (*body)()) {
-  if (!kCpuBuilt) GTEST_SKIP() << NoCpuBackend().what();
-  body();
-}
-
 inline bool cuda_is_required() {
   const char* value = std::getenv("LONGSTRAND_REQUIRE_CUDA");
   return value != nullptr && *value != '\0' && *value != '0';
@@ -52,19 +49,33 @@ inline Context& context_for_transfers() {
   return context;
 }
 
-/// The body twice: vector accesses want aligned operands, and the others must be right too.
-inline void run_on_cuda(void (*body)()) {
+/// Skips the test, or fails it, where the device cannot be had. Return if it did.
+inline void require_device(DeviceKind kind) {
+  if (kind == DeviceKind::cpu) {
+    if (!kCpuBuilt) GTEST_SKIP() << NoCpuBackend().what();
+    return;
+  }
   static const CudaProbe gpu = probe_cuda();
   if (gpu.state == CudaState::faulty) FAIL() << gpu.description;
-  if (gpu.state == CudaState::absent) {
-    if (cuda_is_required()) FAIL() << gpu.description << ", and LONGSTRAND_REQUIRE_CUDA is set";
-    GTEST_SKIP() << gpu.description;
-  }
+  if (gpu.state == CudaState::usable) return;
+  if (cuda_is_required()) FAIL() << gpu.description << ", and LONGSTRAND_REQUIRE_CUDA is set";
+  GTEST_SKIP() << gpu.description;
+}
+inline bool is_over() { return testing::Test::HasFatalFailure() || testing::Test::IsSkipped(); }
+
+inline void run_on_cpu(void (*body)()) {
+  require_device(DeviceKind::cpu);
+  if (!is_over()) body();
+}
+
+/// The body twice: vector accesses want aligned operands, and the others must be right too.
+inline void run_on_cuda(void (*body)()) {
+  require_device(DeviceKind::cuda);
   for (const std::int64_t guard : {37, 128}) {
+    if (is_over()) return;
     SCOPED_TRACE(guard == 37 ? "on CUDA, operands not aligned" : "on CUDA, operands aligned");
     const ScopedPlacement here({{DeviceKind::cuda, 0}, guard});
     body();
-    if (testing::Test::HasFatalFailure() || testing::Test::IsSkipped()) return;
   }
 }
 
@@ -82,5 +93,25 @@ inline void run_on_cuda(void (*body)()) {
   static void suite##_##name##_body();                                           \
   TEST(suite, name) { ::longstrand::detail::run_on_cpu(suite##_##name##_body); } \
   LONGSTRAND_CUDA_TEST(suite, name)
+
+/// The same for tests of cases: an instance for each case and device, of Combine(CASES, kBothDevices).
+template <class Case>
+class DeviceTestWithParam : public testing::TestWithParam<std::tuple<Case, DeviceKind>> {
+ protected:
+  const Case& param() const { return std::get<0>(this->GetParam()); }
+  void SetUp() override {
+    const DeviceKind kind = std::get<1>(this->GetParam());
+    detail::require_device(kind);
+    detail::placement = {.device = {kind, 0}};
+  }
+  void TearDown() override { detail::placement = {}; }
+};
+inline const auto kBothDevices = testing::Values(DeviceKind::cpu, DeviceKind::cuda);
+
+/// Of an instance whose case has a name: NAME on the CPU and NAME_Cuda on a GPU.
+inline constexpr auto kDeviceCaseName = [](const auto& instance) {
+  const auto& [each, kind] = instance.param;
+  return kind == DeviceKind::cpu ? std::string(each.name) : std::string(each.name) + "_Cuda";
+};
 
 }  // namespace longstrand
