@@ -200,7 +200,8 @@ TEST(Model, StartsAsTheOriginalDoes) {
   const auto a_log = model.parameters().matrix(mixer + "A_log");
   EXPECT_FLOAT_EQ(*a_log.at(5, 0), 0.0F);
   EXPECT_FLOAT_EQ(a_log.at(5)[15], std::log(16.0F));
-  for (const float bias : span_of(model.parameters().flat(mixer + "dt_proj.bias"))) {
+  const std::span<const float> biases = span_of(model.parameters().flat(mixer + "dt_proj.bias"));
+  for (const float bias : biases) {
     const double step = std::log1p(std::exp(static_cast<double>(bias)));
     EXPECT_GT(step, 0.99e-3);
     EXPECT_LT(step, 0.101);
