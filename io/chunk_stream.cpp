@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "io/lane_feeder.hpp"
+#include "io/record_bundler.hpp"
 
 namespace longstrand::io {
 namespace {
@@ -19,6 +20,8 @@ void require(bool condition, const char* what) {
 
 void check(const ChunkStreamOptions& options) {
   require(options.lanes >= 1, "the number of lanes must be at least 1");
+  require(options.bundle >= 1, "a chunk must hold at least 1 record");
+  require(options.bundle == 1 || options.lanes == 1, "lanes are either fixed or bundled");
   require(options.chunk_tokens >= 1, "a chunk must hold at least 1 token");
   require(options.queue_chunks >= 1, "at least 1 chunk must fit into the queue");
   require(options.window >= 0 && options.stride >= 0, "window and stride cannot be negative");
@@ -37,6 +40,22 @@ std::vector<ChunkInput> file_inputs(const std::vector<std::string>& paths, const
 }
 
 }  // namespace
+
+void TokenChunk::resize(std::int64_t to_lanes, std::int64_t to_length) {
+  lanes = to_lanes;
+  length = to_length;
+  const auto per_lane = static_cast<std::size_t>(lanes);
+  const auto per_token = static_cast<std::size_t>(lanes * length);
+  tokens.resize(per_token);
+  soft_mask.resize(per_token);
+  valid.resize(per_lane);
+  starts.resize(per_lane);
+  ends.resize(per_lane);
+  offset.resize(per_lane);
+  record_index.resize(per_lane);
+  file_index.resize(per_lane);
+  records.resize(per_lane);
+}
 
 // The reading thread takes spent chunks, fills them and queues them; next() swaps a queued one for a spent
 // one.
@@ -72,9 +91,11 @@ class ChunkStream::Impl {
   void read() {
     std::exception_ptr error;
     try {
-      LaneFeeder feeder(inputs_, options_);
-      TokenChunk chunk;
-      while (take_spent(chunk) && feeder.fill(chunk)) queue(std::move(chunk));
+      if (options_.bundle > 1) {
+        fill_from(RecordBundler(inputs_, options_));
+      } else {
+        fill_from(LaneFeeder(inputs_, options_));
+      }
     } catch (...) {
       error = std::current_exception();
     }
@@ -84,6 +105,12 @@ class ChunkStream::Impl {
       finished_ = true;
     }
     arrival_.notify_one();
+  }
+
+  template <class Feeder>
+  void fill_from(Feeder feeder) {
+    TokenChunk chunk;
+    while (take_spent(chunk) && feeder.fill(chunk)) queue(std::move(chunk));
   }
 
   // Waits for room in the queue; false if the stream is being destroyed.

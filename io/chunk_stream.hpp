@@ -1,5 +1,6 @@
-// Records of one or more files as token chunks of a fixed shape, B lanes of T tokens. Reading and tokenising
-// run ahead on a thread of their own, by a bounded number of chunks.
+// Records of one or more files as token chunks, B lanes of T tokens, which are the same for all chunks but
+// where records are bundled. Reading and tokenising run ahead on a thread of their own, by a bounded number
+// of chunks.
 //
 // A lane holds one record at a time, from its first chunk (starts) to its last (ends), and then takes the
 // next record of the input. A record always begins at a chunk's first position; what is left of its last
@@ -38,12 +39,18 @@ struct TokenChunk {
   std::vector<std::int64_t> file_index;    // [B]; which input the record is from; -1 without a record
   // [B]; length is known at the latest where ends is 1. Of a lane without a record: left over, of no meaning.
   std::vector<RecordInfo> records;
+
+  void resize(std::int64_t to_lanes, std::int64_t to_length);
 };
 
 struct ChunkStreamOptions {
   std::int64_t lanes = 1;
   std::int64_t chunk_tokens = 1 << 16;
   Ambiguous ambiguous = Ambiguous::n;
+  // More than 1, with lanes = 1: records that fit a chunk are not cut, but put side by side, at most this
+  // many, one a lane. Then lanes and length change from chunk to chunk, lanes x length is at most
+  // chunk_tokens, and records are delivered in input order. A longer record is alone in its chunks.
+  std::int64_t bundle = 1;
   std::int64_t queue_chunks = 4;  // chunks that the reading thread may be ahead
 
   // window > 0: every record is replaced by windows of that many bases, at 0, stride, 2 stride, ... until one

@@ -6,26 +6,6 @@
 #include <utility>
 
 namespace longstrand::io {
-namespace {
-
-void shape(TokenChunk& chunk, std::int64_t lanes, std::int64_t length) {
-  chunk.lanes = lanes;
-  chunk.length = length;
-  const auto per_lane = static_cast<std::size_t>(lanes);
-  const auto per_token = static_cast<std::size_t>(lanes * length);
-  chunk.tokens.resize(per_token);
-  chunk.soft_mask.resize(per_token);
-  chunk.valid.resize(per_lane);
-  chunk.starts.resize(per_lane);
-  chunk.ends.resize(per_lane);
-  chunk.offset.resize(per_lane);
-  chunk.record_index.resize(per_lane);
-  chunk.file_index.resize(per_lane);
-  chunk.records.resize(per_lane);
-}
-
-}  // namespace
-
 LaneFeeder::LaneFeeder(const std::vector<ChunkInput>& inputs, const ChunkStreamOptions& options)
     : lane_count_(options.lanes),
       chunk_tokens_(options.chunk_tokens),
@@ -52,7 +32,7 @@ void LaneFeeder::allocate_buffers() {
 }
 
 bool LaneFeeder::fill(TokenChunk& chunk) {
-  shape(chunk, lane_count_, chunk_tokens_);
+  chunk.resize(lane_count_, chunk_tokens_);
   bool any = false;
   for (std::int64_t b = 0; b < lane_count_; ++b) {
     Lane& lane = lanes_[static_cast<std::size_t>(b)];

@@ -101,6 +101,12 @@ Records in_order(const Reassembly& reassembly) {
   return records;
 }
 
+Records twice(const Records& records) {
+  Records both = records;
+  both.insert(both.end(), records.begin(), records.end());
+  return both;
+}
+
 class ChunkStreamTest : public testing::Test {
  protected:
   std::string write(const std::string& name, const Records& records) {
@@ -119,6 +125,45 @@ class ChunkStreamTest : public testing::Test {
 const Records kShort = {
     {"a", "ACGTNacgtn"}, {"b", ""},    {"c", "G"},       {"d", "GGGGGGGGGGGGGGGGGGGGGGGGG"},
     {"e", "tttttttt"},   {"f", "CCC"}, {"g", "ACACACA"}, {"h", ""}};
+
+TEST_F(ChunkStreamTest, BundlesWholeRecordsInOrder) {
+  const std::string path = write("a.fa", kShort);
+  for (const std::int64_t bundle : {2, 3, 8, 20}) {
+    for (const std::int64_t length : {1, 2, 3, 7, 8, 10, 25, 26, 1000}) {
+      const ChunkStreamOptions options{.chunk_tokens = length, .bundle = bundle};
+      EXPECT_EQ(in_order(stream({path, path}, options)), without_case(twice(kShort)))
+          << bundle << " records, " << length << " tokens";
+      ChunkStream chunks({path, path}, {}, options);
+      std::int64_t last = -1;
+      for (TokenChunk chunk; chunks.next(chunk);) {
+        ASSERT_LE(chunk.lanes, bundle);
+        ASSERT_LE(chunk.lanes * chunk.length, std::max<std::int64_t>(length, chunk.lanes));
+        for (std::size_t b = 0; b < chunk.valid.size(); ++b) {
+          ASSERT_GE(chunk.record_index[b], last) << "records out of order";
+          last = chunk.record_index[b];
+          if (chunk.lanes > 1) {
+            ASSERT_TRUE(chunk.starts[b] && chunk.ends[b]) << "a record was cut in a bundle";
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST_F(ChunkStreamTest, BundlesWindowsAndSkipsRecords) {
+  const std::string path = write("a.fa", kShort);
+  const ChunkStreamOptions one_by_one{.chunk_tokens = 12, .window = 6, .stride = 4, .skip_records = 3};
+  ChunkStreamOptions bundled = one_by_one;
+  bundled.bundle = 5;
+  const Reassembly expected = stream({path}, one_by_one);
+  const Reassembly got = stream({path}, bundled);
+  ASSERT_EQ(got.size(), expected.size());
+  for (const auto& [index, record] : expected) {
+    EXPECT_EQ(got.at(index).bases, record.bases);
+    EXPECT_EQ(got.at(index).soft_mask, record.soft_mask);
+    EXPECT_EQ(got.at(index).info.begin, record.info.begin);
+  }
+}
 
 TEST_F(ChunkStreamTest, ReassemblesForAnyShape) {
   const std::string path = write("a.fa", kShort);
