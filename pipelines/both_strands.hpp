@@ -6,18 +6,20 @@
 
 namespace longstrand::pipelines {
 
-/// Batches of one lane. The reverse complement of a record follows it directly, with the other strand in its
-/// io::RecordInfo and all else the same. A record longer than the spool's memory goes through a temporary
+/// A record's reverse complement has the other strand in its io::RecordInfo and all else the same. Of a
+/// bundle of whole records, it is in the lane behind the record's. Else it follows in batches of its own,
+/// directly behind those of the record; a record longer than the spool's memory goes through a temporary
 /// file.
 class BothStrands {
  public:
-  /// `reader` must outlive it and deliver one lane.
+  /// `reader` must outlive it and deliver one lane or bundles.
   explicit BothStrands(BatchReader& reader) : reader_(reader) {}
 
   /// As BatchReader::next.
   bool next(TokenBatch& batch);
 
  private:
+  void add_reverse_complements(TokenBatch& batch);
   void fill_with_reverse_complement(TokenBatch& batch);
 
   BatchReader& reader_;

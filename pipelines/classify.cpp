@@ -107,22 +107,22 @@ ConfusionMatrix write_table(Inference& inference, const CommandLine& line, const
   const bool evaluates = !true_classes.empty();
   io::TsvWriter table(options.output, columns(labels, evaluates));
   ConfusionMatrix confusion(labels);
-  const auto add_row = [&](const ChunkResult& result) {
-    if (!ends_record(result)) return;
-    const io::RecordInfo& record = record_of(result);
-    const std::span<const float> probabilities(result.records.data, labels.size());
+  const auto add_row = [&](const ChunkResult& result, std::int64_t lane) {
+    const io::RecordInfo& record = record_of(result, lane);
+    const std::span<const float> probabilities(result.records.at(lane), labels.size());
     const auto predicted = std::ranges::max_element(probabilities) - probabilities.begin();
     table.cell(record.name).cell(record.begin).cell(record.begin + record.length).cell(labels[predicted]);
     for (const float probability : probabilities) table.cell(probability);
     if (evaluates) {
-      const std::int64_t truth = true_classes[origin_of(result.batch).file_index[0]];
+      const std::int64_t truth = true_classes[origin_of(result.batch).file_index[lane]];
       confusion.add(truth, predicted);
       table.cell(labels[truth]);
     }
     table.end_row();
   };
-  run_records(inference, options.records.open(line.common(), inference.preferred_chunk_tokens()),
-              {.label = "classifying"}, add_row);
+  const RecordPass pass{.label = "classifying"};
+  run_records(inference, options.records.open(line.common(), chunks_for(inference, pass)), pass,
+              for_each_record(add_row));
   table.commit();
   return confusion;
 }

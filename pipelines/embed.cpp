@@ -131,7 +131,7 @@ struct TokenPosition {
 TokenPosition find_token(const CommandLine& line, const EmbedOptions& options, std::int64_t rows) {
   TokenPosition position;
   if (rows == 0) return position;
-  io::ChunkStream stream = options.records.open(line.common(), io::kLaneBufferTokens);
+  io::ChunkStream stream = options.records.open(line.common(), {.chunk_tokens = io::kLaneBufferTokens});
   io::TokenChunk chunk;
   while (stream.next(chunk)) {
     stop_if_interrupted(/*resumable=*/true);
@@ -148,43 +148,44 @@ TokenPosition find_token(const CommandLine& line, const EmbedOptions& options, s
 // What every chunk's result becomes.
 using Deliver = std::function<void(const ChunkResult&)>;
 
-std::span<const float> record_values(const ChunkResult& result) {
-  return {result.records.data, static_cast<std::size_t>(result.records.shape[1])};
+std::span<const float> record_values(const ChunkResult& result, std::int64_t lane) {
+  return {result.records.at(lane), static_cast<std::size_t>(result.records.shape[1])};
 }
 
 Deliver one_row_a_record(EmbeddingRows& rows) {
-  return [&rows](const ChunkResult& result) {
-    if (!ends_record(result)) return;
-    const io::RecordInfo& record = record_of(result);
-    rows.add_record(record, record.strand, record_values(result));
-  };
+  return for_each_record([&rows](const ChunkResult& result, std::int64_t lane) {
+    const io::RecordInfo& record = record_of(result, lane);
+    rows.add_record(record, record.strand, record_values(result, lane));
+  });
 }
 
 // A record and its reverse complement come one after the other; the mean of the two has no strand.
 Deliver one_row_a_strand_pair(EmbeddingRows& rows) {
-  return [&rows, first = std::vector<float>()](const ChunkResult& result) mutable {
-    if (!ends_record(result)) return;
-    const std::span<const float> values = record_values(result);
-    if (first.empty()) {
-      first.assign(values.begin(), values.end());
-      return;
-    }
-    std::ranges::transform(first, values, first.begin(), [](float a, float b) { return (a + b) / 2; });
-    rows.add_record(record_of(result), '.', first);
-    first.clear();
-  };
+  return for_each_record(
+      [&rows, first = std::vector<float>()](const ChunkResult& result, std::int64_t lane) mutable {
+        const std::span<const float> values = record_values(result, lane);
+        if (first.empty()) {
+          first.assign(values.begin(), values.end());
+          return;
+        }
+        std::ranges::transform(first, values, first.begin(), [](float a, float b) { return (a + b) / 2; });
+        rows.add_record(record_of(result, lane), '.', first);
+        first.clear();
+      });
 }
 
 // `skip` tokens of the first record were written by an earlier run.
 Deliver one_row_a_token(EmbeddingRows& rows, std::int64_t skip) {
   return [&rows, skip](const ChunkResult& result) mutable {
-    const std::int64_t valid = result.batch.valid[0];
-    const std::int64_t known = std::min(skip, valid);
-    skip -= known;
-    if (known == valid) return;
     const std::int64_t width = result.tokens.shape[2];
-    rows.add_tokens(record_of(result), origin_of(result.batch).offset[0] + known, valid - known,
-                    {result.tokens.at(0, known), static_cast<std::size_t>((valid - known) * width)});
+    for (std::int64_t lane = 0; lane < result.batch.lanes; ++lane) {
+      const std::int64_t valid = result.batch.valid[lane];
+      const std::int64_t known = std::min(skip, valid);
+      skip -= known;
+      if (known == valid) continue;
+      rows.add_tokens(record_of(result, lane), origin_of(result.batch).offset[lane] + known, valid - known,
+                      {result.tokens.at(lane, known), static_cast<std::size_t>((valid - known) * width)});
+    }
   };
 }
 
@@ -218,14 +219,14 @@ void embed(const std::vector<std::string>& arguments) {
   TokenPosition position{.records = done};
   if (options.per_token()) position = find_token(line, options, done);
 
+  const RecordPass pass{.label = "embedding", .both_strands = options.both_strands(), .resumable = true};
   EmbeddingRows rows(writer);
   Deliver deliver = options.per_token()      ? one_row_a_token(rows, position.tokens)
                     : options.both_strands() ? one_row_a_strand_pair(rows)
                                              : one_row_a_record(rows);
   try {
-    run_records(inference,
-                options.records.open(line.common(), inference.preferred_chunk_tokens(), position.records),
-                {.label = "embedding", .both_strands = options.both_strands(), .resumable = true}, deliver);
+    run_records(inference, options.records.open(line.common(), chunks_for(inference, pass, position.records)),
+                pass, deliver);
   } catch (const Interrupted&) {
     rows.flush();
     throw;

@@ -50,15 +50,10 @@ std::vector<SplitFile> RecordOptions::split_files() const {
   return read_split_files(split, parts);
 }
 
-io::ChunkStream RecordOptions::open(const CommonOptions& common, std::int64_t chunk_tokens,
-                                    std::int64_t skip_records) const {
-  // One lane: a CPU gains nothing from more, and records end in the order of the input.
-  const io::ChunkStreamOptions options{.lanes = 1,
-                                       .chunk_tokens = chunk_tokens,
-                                       .ambiguous = input.reading.ambiguous_policy(),
-                                       .window = window,
-                                       .stride = stride,
-                                       .skip_records = skip_records};
+io::ChunkStream RecordOptions::open(const CommonOptions& common, io::ChunkStreamOptions options) const {
+  options.ambiguous = input.reading.ambiguous_policy();
+  options.window = window;
+  options.stride = stride;
   if (!split.empty()) return open_split_files(split_files(), source_options(common), options);
   return {input.paths, source_options(common), options};
 }

@@ -30,9 +30,9 @@ struct RecordOptions {
 
   io::SourceOptions source_options(const CommonOptions& common) const;
   std::vector<SplitFile> split_files() const;
-  /// All records, windows, regions or windows of the split, of all inputs.
-  io::ChunkStream open(const CommonOptions& common, std::int64_t chunk_tokens,
-                       std::int64_t skip_records = 0) const;
+  /// All records, windows, regions or windows of the split, of all inputs, in the order of the input.
+  /// `options` says how they are cut into chunks and which are skipped; the rest of it is filled in.
+  io::ChunkStream open(const CommonOptions& common, io::ChunkStreamOptions options) const;
 };
 
 }  // namespace longstrand::pipelines

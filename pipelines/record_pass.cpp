@@ -1,6 +1,8 @@
 #include "pipelines/record_pass.hpp"
 
+#include <algorithm>
 #include <chrono>
+#include <numeric>
 #include <utility>
 
 #include "pipelines/both_strands.hpp"
@@ -9,6 +11,17 @@
 #include "pipelines/progress.hpp"
 
 namespace longstrand::pipelines {
+
+io::ChunkStreamOptions chunks_for(const Inference& inference, const RecordPass& pass,
+                                  std::int64_t skip_records) {
+  const std::int64_t tokens = inference.preferred_chunk_tokens();
+  const std::int64_t lanes = inference.preferred_lanes();
+  if (lanes == 1) return {.chunk_tokens = tokens, .skip_records = skip_records};
+  // Both strands of a bundle are computed at once.
+  return {.chunk_tokens = pass.both_strands ? (tokens + 1) / 2 : tokens,
+          .bundle = pass.both_strands ? std::max<std::int64_t>(lanes / 2, 1) : lanes,
+          .skip_records = skip_records};
+}
 
 void run_records(Inference& inference, io::ChunkStream stream, const RecordPass& pass,
                  const std::function<void(const ChunkResult&)>& deliver) {
@@ -25,8 +38,8 @@ void run_records(Inference& inference, io::ChunkStream stream, const RecordPass&
       },
       [&](const ChunkResult& result) {
         deliver(result);
-        bases += result.batch.valid[0];
-        records += result.batch.ends[0];
+        bases += std::accumulate(result.batch.valid.begin(), result.batch.valid.end(), std::int64_t{0});
+        records += std::ranges::count(result.batch.ends, 1);
         progress.update(bases);
       });
   const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - start;

@@ -4,6 +4,7 @@
 
 #include <functional>
 #include <string>
+#include <utility>
 
 #include "io/chunk_stream.hpp"
 #include "pipelines/token_batches.hpp"
@@ -17,16 +18,29 @@ struct RecordPass {
   bool resumable = false;     // what Ctrl-C tells the user
 };
 
-/// Runs `inference` over `stream`, which must have one lane, and calls `deliver` for its chunks in order.
-/// Logs the speed. Throws Interrupted after Ctrl-C, and what reading, the model or `deliver` throw.
+/// Chunks as `inference` likes them, with records in the order of the input.
+io::ChunkStreamOptions chunks_for(const Inference& inference, const RecordPass& pass,
+                                  std::int64_t skip_records = 0);
+
+/// Runs `inference` over `stream`, which has one lane or bundles, and calls `deliver` for its chunks in
+/// order. Logs the speed. Throws Interrupted after Ctrl-C, and what reading, the model or `deliver` throw.
 void run_records(Inference& inference, io::ChunkStream stream, const RecordPass& pass,
                  const std::function<void(const ChunkResult&)>& deliver);
 
-/// The record in lane 0 of a batch.
-inline const io::RecordInfo& record_of(const ChunkResult& result) {
-  return origin_of(result.batch).records[0];
+/// The record in a lane of a chunk.
+inline const io::RecordInfo& record_of(const ChunkResult& result, std::int64_t lane) {
+  return origin_of(result.batch).records[static_cast<std::size_t>(lane)];
 }
-/// True if the record in lane 0 is complete, so that its row of `records` is there.
-inline bool ends_record(const ChunkResult& result) { return result.batch.ends[0] != 0; }
+
+/// What every chunk's result becomes: `add(result, lane)` for each record that is complete, so that its row
+/// of `records` is there, in their order.
+template <class Add>
+std::function<void(const ChunkResult&)> for_each_record(Add add) {
+  return [add = std::move(add)](const ChunkResult& result) mutable {
+    for (std::int64_t lane = 0; lane < result.batch.lanes; ++lane) {
+      if (result.batch.ends[static_cast<std::size_t>(lane)] != 0) add(result, lane);
+    }
+  };
+}
 
 }  // namespace longstrand::pipelines

@@ -40,15 +40,15 @@ void score(const std::vector<std::string>& arguments) {
   const ResolvedExecution execution = line.execution(/*small_differences=*/true);
   Inference inference(model, execution.options, {.readout = Readout::log_likelihood});
   io::TsvWriter table(output, kColumns);
-  run_records(inference, records.open(line.common(), inference.preferred_chunk_tokens()),
-              {.label = "scoring"}, [&](const ChunkResult& result) {
-                if (!ends_record(result)) return;
-                const io::RecordInfo& record = record_of(result);
-                const double log_likelihood = result.log_likelihood[0];
-                const std::int64_t bases = result.scored_bases[0];
+  const RecordPass pass{.label = "scoring"};
+  run_records(inference, records.open(line.common(), chunks_for(inference, pass)), pass,
+              for_each_record([&](const ChunkResult& result, std::int64_t lane) {
+                const io::RecordInfo& record = record_of(result, lane);
+                const double log_likelihood = result.log_likelihood[lane];
+                const std::int64_t bases = result.scored_bases[lane];
                 table.cell(record.name).cell(record.begin).cell(record.begin + record.length).cell(bases);
                 table.cell(log_likelihood).cell(bits_per_base(log_likelihood, bases)).end_row();
-              });
+              }));
   table.commit();
 }
 

@@ -66,7 +66,26 @@ TEST_P(BothStrandsTest, EveryRecordIsFollowedByItsReverseComplement) {
                                             "two-ACNGGTTT"}));
 }
 
-INSTANTIATE_TEST_SUITE_P(ChunkTokens, BothStrandsTest, testing::Values(1, 3, 7, 8, 100));
+TEST_P(BothStrandsTest, OfBundlesTheReverseComplementIsInTheNextLane) {
+  BatchReader reader(io::ChunkStream({path_}, {}, {.chunk_tokens = GetParam(), .bundle = 3}));
+  BothStrands strands(reader);
+  std::vector<std::string> seen;
+  std::string bases;
+  for (TokenBatch batch; strands.next(batch);) {
+    ASSERT_EQ(std::ssize(batch.tokens), batch.lanes * batch.length);
+    for (std::int64_t lane = 0; lane < batch.lanes; ++lane) {
+      if (batch.starts[lane]) bases.clear();
+      const auto row = std::span(batch.tokens).subspan(lane * batch.length, batch.length);
+      bases += io::Alphabet::bases(row.first(batch.valid[lane]));
+      const io::RecordInfo& record = origin_of(batch).records[lane];
+      if (batch.ends[lane]) seen.push_back(record.name + record.strand + bases);
+    }
+  }
+  EXPECT_EQ(seen, (std::vector<std::string>{"one+ACGTTTN", "one-NAAACGT", "empty+", "empty-", "two+AAACCNGT",
+                                            "two-ACNGGTTT"}));
+}
+
+INSTANTIATE_TEST_SUITE_P(ChunkTokens, BothStrandsTest, testing::Values(1, 3, 7, 8, 20, 100));
 
 }  // namespace
 }  // namespace longstrand::pipelines

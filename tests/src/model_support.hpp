@@ -87,6 +87,25 @@ struct RunResult {
   std::vector<std::int64_t> scored_bases;
 };
 
+/// Adds what a chunk yields for lane `b`, which holds record `r`.
+inline void take_lane(const ChunkResult& chunk, std::size_t b, std::size_t r, std::int64_t width,
+                      RunResult& result) {
+  std::vector<float>& values = result.values[r];
+  if (!chunk.tokens.empty()) {
+    const float* row = chunk.tokens.at(b);
+    values.insert(values.end(), row, row + chunk.batch.valid[b] * width);
+  }
+  if (!chunk.batch.ends[b]) return;
+  if (!chunk.records.empty()) {
+    const float* row = chunk.records.at(b);
+    values.assign(row, row + width);
+  }
+  if (!chunk.log_likelihood.empty()) {
+    result.log_likelihood[r] = chunk.log_likelihood[b];
+    result.scored_bases[r] = chunk.scored_bases[b];
+  }
+}
+
 /// All records side by side, one a lane.
 inline RunResult run_lanes(const Model& model, const std::vector<Tokens>& records, std::int64_t chunk,
                            const ExecutionOptions& execution, const InferenceOptions& options) {
@@ -95,24 +114,10 @@ inline RunResult run_lanes(const Model& model, const std::vector<Tokens>& record
                    .log_likelihood = std::vector<double>(records.size()),
                    .scored_bases = std::vector<std::int64_t>(records.size())};
   LaneBatches batches(records, chunk);
-  const std::int64_t width = inference.width();
   inference.run([&](TokenBatch& batch) { return batches.next(batch); },
                 [&](const ChunkResult& chunk_result) {
                   for (std::size_t b = 0; b < records.size(); ++b) {
-                    std::vector<float>& values = result.values[b];
-                    if (!chunk_result.tokens.empty()) {
-                      const float* row = chunk_result.tokens.at(b);
-                      values.insert(values.end(), row, row + chunk_result.batch.valid[b] * width);
-                    }
-                    if (!chunk_result.batch.ends[b]) continue;
-                    if (!chunk_result.records.empty()) {
-                      const float* row = chunk_result.records.at(b);
-                      values.assign(row, row + width);
-                    }
-                    if (!chunk_result.log_likelihood.empty()) {
-                      result.log_likelihood[b] = chunk_result.log_likelihood[b];
-                      result.scored_bases[b] = chunk_result.scored_bases[b];
-                    }
+                    take_lane(chunk_result, b, b, inference.width(), result);
                   }
                 });
   return result;

@@ -114,6 +114,58 @@ LONGSTRAND_DEVICE_TEST(Inference, TheNextRecordOfALaneStartsAfresh) {
   EXPECT_EQ(got[1], run_lanes(model, {records[1]}, 45, {}, options).values[0]);
 }
 
+/// A long record alone in its chunks, then a bundle of short ones, then a long one again.
+TEST_P(ChunkedInference, TheNumberOfLanesMayChange) {
+  Model model = small_model();
+  model.set_classifier({.labels = {"a", "b", "c"}}, 5);
+  const std::vector<Tokens> records = {random_dna(130, 1), random_dna(20, 2), {},
+                                       random_dna(33, 3),  random_dna(33, 4), random_dna(90, 5)};
+  const auto piece = [&](std::size_t record, std::int64_t begin, std::int64_t count) {
+    const Tokens& tokens = records[record];
+    return TokenBatch{.lanes = 1,
+                      .length = count,
+                      .tokens = {tokens.begin() + begin, tokens.begin() + begin + count},
+                      .valid = {count},
+                      .starts = {begin == 0},
+                      .ends = {begin + count == std::ssize(tokens)},
+                      .tag = std::vector{record}};
+  };
+  TokenBatch bundle{.lanes = 4,
+                    .length = 33,
+                    .tokens = Tokens(4 * 33, 4),
+                    .valid = {20, 0, 33, 33},
+                    .starts = {1, 1, 1, 1},
+                    .ends = {1, 1, 1, 1},
+                    .tag = std::vector<std::size_t>{1, 2, 3, 4}};
+  for (std::size_t b = 0; b < 4; ++b) std::ranges::copy(records[b + 1], bundle.tokens.begin() + b * 33);
+  const std::vector<TokenBatch> batches = {piece(0, 0, 50), piece(0, 50, 50), piece(0, 100, 30),
+                                           bundle,          piece(5, 0, 45),  piece(5, 45, 45)};
+  Inference inference(model, on_device({.threads = 3}), param().options);
+  RunResult got{.values = std::vector<std::vector<float>>(records.size()),
+                .log_likelihood = std::vector<double>(records.size()),
+                .scored_bases = std::vector<std::int64_t>(records.size())};
+  std::size_t batch_index = 0;
+  inference.run(
+      [&](TokenBatch& batch) {
+        if (batch_index == batches.size()) return false;
+        batch = batches[batch_index++];
+        return true;
+      },
+      [&](const ChunkResult& result) {
+        const auto& of_lane = std::any_cast<const std::vector<std::size_t>&>(result.batch.tag);
+        for (std::size_t b = 0; b < of_lane.size(); ++b)
+          take_lane(result, b, of_lane[b], inference.width(), got);
+      });
+  const RunResult expected = run_lanes(model, records, kLength, {}, param().options);
+  for (std::size_t r = 0; r < records.size(); ++r) {
+    EXPECT_LT(relative_error(got.values[r], expected.values[r]), tolerance::kChunkForward.relative)
+        << "record " << r;
+    EXPECT_NEAR(got.log_likelihood[r], expected.log_likelihood[r],
+                1e-5 * std::abs(expected.log_likelihood[r]));
+    EXPECT_EQ(got.scored_bases[r], expected.scored_bases[r]);
+  }
+}
+
 LONGSTRAND_DEVICE_TEST(Inference, LogLikelihoodIsTheSumOverItsBases) {
   const Model model = small_model();
   Tokens record = random_dna(130, 9);
