@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <cctype>
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
@@ -12,7 +13,27 @@
 namespace longstrand::pipelines {
 namespace {
 
-void write_heatmap(const ConfusionMatrix& confusion, const std::string& folder) {
+namespace fs = std::filesystem;
+
+// The sections of one table in a report that may show several.
+struct Report {
+  std::string folder;
+  std::string id;    // as MultiqcSection asks
+  std::string name;  // the table's file name without its extension
+};
+
+Report report_of(const fs::path& table) {
+  Report report{.folder = table.has_parent_path() ? table.parent_path().string() : ".",
+                .id = "classify_",
+                .name = table.stem().string()};
+  for (const char letter : report.name) {
+    const auto byte = static_cast<unsigned char>(letter);
+    report.id += std::isalnum(byte) != 0 ? static_cast<char>(std::tolower(byte)) : '_';
+  }
+  return report;
+}
+
+void write_heatmap(const ConfusionMatrix& confusion, const Report& report) {
   const auto& labels = confusion.labels();
   std::vector<double> shares;  // [truth, predicted], of the true class
   for (std::size_t truth = 0; truth < labels.size(); ++truth) {
@@ -24,14 +45,14 @@ void write_heatmap(const ConfusionMatrix& confusion, const std::string& folder) 
     }
   }
   io::write_multiqc_heatmap(
-      folder,
-      {.id = "classify_confusion",
-       .name = "Confusion matrix",
+      report.folder,
+      {.id = report.id + "_confusion",
+       .name = fmt::format("Confusion matrix ({})", report.name),
        .description = "Share of each true class (row) that was given each class (column)."},
       labels, labels, shares);
 }
 
-void write_summary(const ConfusionMatrix& confusion, const std::string& folder) {
+void write_summary(const ConfusionMatrix& confusion, const Report& report) {
   nlohmann::ordered_json rows;
   rows["all"] = {
       {"samples", confusion.total()}, {"recall", confusion.accuracy()}, {"F1", confusion.macro_f1()}};
@@ -44,9 +65,9 @@ void write_summary(const ConfusionMatrix& confusion, const std::string& folder) 
                                    {"F1", confusion.f1(i)}};
   }
   io::write_multiqc_table(
-      folder,
-      {.id = "classify_summary",
-       .name = "Classification",
+      report.folder,
+      {.id = report.id + "_summary",
+       .name = fmt::format("Classification ({})", report.name),
        .description = "By true class; over all samples recall is the accuracy, F1 the macro-F1."},
       rows);
 }
@@ -71,14 +92,12 @@ void log_confusion(const ConfusionMatrix& confusion) {
 
 void write_classification_report(const ConfusionMatrix& confusion, const nlohmann::json& provenance,
                                  const std::string& table) {
-  const std::filesystem::path path(table);
-  const std::string folder = path.has_parent_path() ? path.parent_path().string() : ".";
+  const Report report = report_of(table);
   nlohmann::json metrics = confusion.to_json();
   metrics.update(provenance);
-  io::write_file(std::filesystem::path(path).replace_extension(".metrics.json").string(),
-                 metrics.dump(2) + "\n");
-  write_heatmap(confusion, folder);
-  write_summary(confusion, folder);
+  io::write_file(fs::path(table).replace_extension(".metrics.json").string(), metrics.dump(2) + "\n");
+  write_heatmap(confusion, report);
+  write_summary(confusion, report);
 }
 
 }  // namespace longstrand::pipelines

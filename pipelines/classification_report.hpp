@@ -13,7 +13,7 @@ namespace longstrand::pipelines {
 void log_confusion(const ConfusionMatrix& confusion);
 
 /// Beside `table`, the path of a table OUT.tsv: OUT.metrics.json (ConfusionMatrix::to_json and `provenance`),
-/// and the MultiQC sections classify_confusion and classify_summary.
+/// and the MultiQC sections classify_OUT_confusion and classify_OUT_summary.
 void write_classification_report(const ConfusionMatrix& confusion, const nlohmann::json& provenance,
                                  const std::string& table);
 

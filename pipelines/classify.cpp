@@ -28,7 +28,7 @@ void add_options(CommandLine& line, ClassifyOptions& options) {
   // clang-format off
   line.group("Output").add_options()
       ("output,o", po::value(&options.output)->default_value("-")->value_name("OUT.tsv"),
-           "where the table goes; an evaluation also writes OUT.metrics.json and *_mqc.json beside it")
+           "where the table goes; an evaluation also writes OUT.metrics.json and classify_OUT_*_mqc files beside it")
       ("truth", po::value(&options.truth)->value_name("MANIFEST.tsv"),
            "evaluate: path and label of every input; without INPUT, its paths are the input. --split evaluates too");
   // clang-format on

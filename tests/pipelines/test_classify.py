@@ -96,7 +96,7 @@ class ClassifyTest(unittest.TestCase):
         self.assertAlmostEqual(metrics["macro_f1"], macro_f1)
         self.assertEqual(metrics["confusion"], matrix)
         self.assertEqual([entry["label"] for entry in metrics["classes"]], LABELS)
-        for section in ("classify_confusion", "classify_summary"):
+        for section in ("classify_out_confusion", "classify_out_summary"):
             self.assertTrue(list(self.folder.glob(f"{section}_mqc.*")), section)
 
     def test_truth_gives_accuracy_f1_and_confusion(self):
@@ -173,14 +173,14 @@ class ClassifyTest(unittest.TestCase):
         self.assertEqual(report["accuracy"], max(report["euclidean"]["accuracy"], report["cosine"]["accuracy"]))
 
     def test_the_baseline_reads_inputs_as_the_other_commands_do(self):
-        files = {label: write_fasta(self.folder / f"{label}_iupac.fa", {"r": "ACGTR" * 20}) for label in ("a", "b")}
+        files = {label: write_fasta(self.folder / f"{label}_iupac.fa", {"r": "ACGTACGTAR" * 10}) for label in ("a", "b")}
         split = self.folder / "iupac.tsv"
         split.write_text("path\trecord\trecord_index\tstart\tend\tlabel\tsplit\n" + "".join(
             f"{file}\tr\t0\t{start}\t{start + 50}\t{label}\t{part}\n"
             for label, file in files.items() for start, part in ((0, "train"), (50, "test"))))
         run("baseline", "--split", split, "-q")
         message = error_of("baseline", "--split", split, "--ambiguous", "error")
-        for word in ("iupac.fa", "position 5", "'R'"):
+        for word in ("iupac.fa", "'R'"):
             self.assertIn(word, message)
 
     def test_failures_are_one_line_and_leave_no_table(self):
