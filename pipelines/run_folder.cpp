@@ -138,8 +138,10 @@ RunState RunFolder::load_state(Trainer& trainer) const {
                      .updates = saved_value(snapshot.integers, "updates", path)});
   return {.step = saved_value(snapshot.integers, "step", path),
           .best = {.step = saved_value(snapshot.integers, "best_step", path),
+  const auto open_line = snapshot.strings.find("open_line");
                    .loss = saved_value(snapshot.reals, "best_loss", path),
-                   .accuracy = saved_value(snapshot.reals, "best_accuracy", path)}};
+                   .accuracy = saved_value(snapshot.reals, "best_accuracy", path)},
+          .open_line = open_line == snapshot.strings.end() ? "" : open_line->second};
 }
 
 void RunFolder::save(const Model& model, const Trainer& trainer, const RunState& state) const {
@@ -152,7 +154,7 @@ void RunFolder::save(const Model& model, const Trainer& trainer, const RunState&
                   {"second_moment", moments.second_moment}},
        .integers = {{"step", state.step}, {"updates", moments.updates}, {"best_step", state.best.step}},
        .reals = {{"best_loss", state.best.loss}, {"best_accuracy", state.best.accuracy}},
-       .strings = {}});
+       .strings = {{"open_line", state.open_line}}});
 }
 
 void RunFolder::save_model(const Model& model, const char* name) const {

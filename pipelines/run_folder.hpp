@@ -38,6 +38,7 @@ struct BestResult {
 struct RunState {
   std::int64_t step = 0;  // steps done
   BestResult best;
+  std::string open_line;  // the last step's metrics, as JSON, while its validation is not done; else empty
 };
 
 class RunFolder {

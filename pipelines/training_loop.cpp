@@ -25,17 +25,18 @@ class TrainingLoop {
         model_(model),
         trainer_(trainer),
         state_(run.has_state() ? run.load_state(trainer) : RunState{}),
-        metrics_(run.file("metrics.jsonl"), state_.step),
+        metrics_(run.file("metrics.jsonl"), state_.open_line.empty() ? state_.step : state_.step - 1),
         progress_(plan.name, share_done()),
         last_step_(fmt::format("step {}", state_.step + 1)) {}
 
   void run() {
     const std::int64_t steps = plan_.learning_rate.steps;
     if (state_.step > 0) spdlog::info("resuming after step {} of {}", state_.step, steps);
-    while (state_.step < steps) {
+    while (state_.step < steps || !state_.open_line.empty()) {
       try {
         stop_if_interrupted(/*resumable=*/true);
-        one_step();
+        if (state_.open_line.empty()) one_step();
+        finish_step();
       } catch (const Interrupted&) {
         stop();
       }
@@ -50,8 +51,8 @@ class TrainingLoop {
            static_cast<double>(std::max<std::int64_t>(plan_.learning_rate.steps, 1));
   }
 
-  /// A step over a chromosome takes long: what reads its tokens also shows that it is alive, and stops it on
-  /// Ctrl-C, before it has changed anything.
+  /// A step or a validation over a chromosome takes long: what reads its tokens also shows that it is alive,
+  /// and stops it on Ctrl-C, before it has changed anything.
   std::vector<TrainingSequence> watched(std::vector<TrainingSequence> batch) {
     for (TrainingSequence& sequence : batch) {
       sequence.read = [this, read = std::move(sequence.read)](std::int64_t begin,
@@ -77,15 +78,22 @@ class TrainingLoop {
         {"grad_norm", result.grad_norm}, {"lr", rate},
         {"tokens", result.tokens},       {"tokens_per_second", static_cast<double>(result.tokens) / seconds}};
     if (plan_.classifies) line["accuracy"] = result.accuracy;
+    state_.open_line = line.dump();
+    last_step_ = fmt::format("step {}  loss {:.4f}", state_.step, result.loss);
+  }
+
+  /// Validates where that is due and logs the step. A run that is stopped in a validation does it again.
+  void finish_step() {
+    Metrics line = Metrics::parse(state_.open_line);
     if (state_.step % plan_.valid_every == 0 || state_.step == plan_.learning_rate.steps) validate(line);
     metrics_.append(line);
-    last_step_ = fmt::format("step {}  loss {:.4f}", state_.step, result.loss);
+    state_.open_line.clear();
     progress_.update(tokens_, share_done(), last_step_);
   }
 
   void validate(Metrics& line) {
     if (plan_.validation.empty()) return;
-    const auto result = trainer_.evaluate(plan_.validation);
+    const auto result = trainer_.evaluate(watched(plan_.validation));
     if (result.targets == 0) return;
     line["valid_loss"] = result.loss;
     line["valid_accuracy"] = result.accuracy;

@@ -137,6 +137,25 @@ class Pretrain(TrainingCase):
             run(*self.command(folder), "--resume")
             self.assert_same_run(folder, self.whole)
 
+    def test_interrupted_in_a_validation_it_saves_and_goes_on(self):
+        held_out = write_fasta(self.folder / "long.fa", {"v": random_bases(2_000_000, 60)})
+        options = dict(valid=held_out, valid_tokens=2_000_000, steps=2, valid_every=1)
+        whole, stopped = self.folder / "long_whole", self.folder / "long_stopped"
+        run(*with_options(self.command(whole), **options))
+        for step in (1, 1, 2):  # the second time in the validation that the first one left
+            process = subprocess.Popen([PROGRAM, *map(str, with_options(self.command(stopped), **options)), "--resume"],
+                                       stderr=subprocess.PIPE, text=True)
+            wait_for_step(process, stopped, step - 1)
+            time.sleep(0.3)  # a step takes a hundredth of that, its validation much more
+            process.send_signal(signal.SIGINT)
+            sent = time.monotonic()
+            message = process.communicate()[1].splitlines()[-1]
+            self.assertLess(time.monotonic() - sent, 1)
+            self.assertIn(f"interrupted after step {step} of 2", message)
+            self.assertEqual(len(metrics_of(stopped)), step - 1)
+        run(*with_options(self.command(stopped), **options), "--resume")
+        self.assert_same_run(stopped, whole)
+
     def test_a_full_disk_is_said_and_survived(self):
         folder = self.folder / "full"
         limit = (self.whole / "trainer.h5").stat().st_size - 1
