@@ -11,6 +11,7 @@
 #include <mutex>
 
 #include "io/input_error.hpp"
+#include "io/standard_input.hpp"
 
 namespace longstrand::io {
 namespace {
@@ -28,7 +29,7 @@ void silence_htslib() {
 
 HFilePtr open_local_file(const std::string& path) {
   silence_htslib();
-  const int descriptor = path == "-" ? dup(STDIN_FILENO) : open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  const int descriptor = path == "-" ? open_standard_input() : open(path.c_str(), O_RDONLY | O_CLOEXEC);
   if (descriptor < 0) fail_to_open(path, errno);
   struct stat status {};
   if (fstat(descriptor, &status) == 0 && S_ISDIR(status.st_mode)) {

@@ -22,8 +22,19 @@ namespace {
 namespace fs = std::filesystem;
 using Json = nlohmann::ordered_json;
 
+io::SequenceStatistics statistics_of(const std::string& path, const io::SourceOptions& options) {
+  try {
+    const auto statistics = io::sequence_statistics(path, options);
+    stop_if_interrupted(/*resumable=*/false);  // which ends standard input
+    return statistics;
+  } catch (const io::InputError&) {
+    stop_if_interrupted(/*resumable=*/false);
+    throw;
+  }
+}
+
 Json inspect_sequences(const std::string& path, const io::SourceOptions& options) {
-  const auto statistics = io::sequence_statistics(path, options);
+  const auto statistics = statistics_of(path, options);
   return {{"kind", io::kind_name(statistics.kind)},
           {"records", statistics.records},
           {"bases", statistics.bases},

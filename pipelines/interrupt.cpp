@@ -5,6 +5,8 @@
 #include <cstdint>
 #include <ctime>
 
+#include "io/standard_input.hpp"
+
 namespace longstrand::pipelines {
 namespace {
 
@@ -19,7 +21,10 @@ extern "C" void request_stop(int signal) {
   ::clock_gettime(CLOCK_MONOTONIC, &now);
   const std::int64_t now_s = now.tv_sec + 1;  // never 0
   std::int64_t first_s = 0;
-  if (stop_requested_s.compare_exchange_strong(first_s, now_s)) return;
+  if (stop_requested_s.compare_exchange_strong(first_s, now_s)) {
+    io::end_standard_input();
+    return;
+  }
   if (now_s - first_s < 2) return;  // whole seconds: less than one may have passed
   std::signal(signal, SIG_DFL);
   std::raise(signal);

@@ -5,6 +5,7 @@
 #include <numeric>
 #include <utility>
 
+#include "io/input_error.hpp"
 #include "pipelines/both_strands.hpp"
 #include "pipelines/interrupt.hpp"
 #include "pipelines/logging.hpp"
@@ -28,21 +29,30 @@ void run_records(Inference& inference, io::ChunkStream stream, const RecordPass&
   BatchReader reader(std::move(stream));
   BothStrands strands(reader);
   Progress progress(pass.label);
-  std::int64_t records = 0;
+  const std::int64_t strands_read = pass.both_strands ? 2 : 1;
+  std::int64_t records = 0;  // of every strand read, as bases
   std::int64_t bases = 0;
   const auto start = std::chrono::steady_clock::now();
-  inference.run(
-      [&](TokenBatch& batch) {
-        stop_if_interrupted(pass.resumable);
-        return pass.both_strands ? strands.next(batch) : reader.next(batch);
-      },
-      [&](const ChunkResult& result) {
-        deliver(result);
-        bases += std::accumulate(result.batch.valid.begin(), result.batch.valid.end(), std::int64_t{0});
-        records += std::ranges::count(result.batch.ends, 1);
-        progress.update(bases);
-      });
+  const auto next = [&](TokenBatch& batch) {
+    stop_if_interrupted(pass.resumable);
+    const bool more = pass.both_strands ? strands.next(batch) : reader.next(batch);
+    if (!more) stop_if_interrupted(pass.resumable);  // which ends standard input
+    return more;
+  };
+  try {
+    inference.run(next, [&](const ChunkResult& result) {
+      deliver(result);
+      bases += std::accumulate(result.batch.valid.begin(), result.batch.valid.end(), std::int64_t{0});
+      records += std::ranges::count(result.batch.ends, 1);
+      progress.update(bases / strands_read);
+    });
+  } catch (const io::InputError&) {
+    stop_if_interrupted(pass.resumable);
+    throw;
+  }
   const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - start;
+  records /= strands_read;
+  bases /= strands_read;
   spdlog::info("{} records, {} bases in {:.1f} s: {}bases/s", records, bases, elapsed.count(),
                with_unit_prefix(static_cast<double>(bases) / elapsed.count()));
 }

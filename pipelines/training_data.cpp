@@ -102,6 +102,7 @@ TokenStore make_training_data(const fs::path& folder, std::vector<TrainingInput>
                    [](const auto& a, const auto& b) { return a.label < b.label; });
   TokenStoreWriter writer(folder);
   RecordWriter records(writer, options, on_window);
+  stop_if_interrupted(/*resumable=*/true);  // which ends standard input
   {
     Progress progress("reading");
     for (const auto& input : inputs) stream_input(input, options, writer, records, progress);

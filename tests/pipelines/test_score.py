@@ -2,12 +2,15 @@
 
 import math
 import pathlib
+import signal
+import subprocess
 import tempfile
+import time
 import unittest
 
 import numpy
 
-from program import DATA, error_of, random_bases, read_table, run, write_fasta, write_model
+from program import DATA, PROGRAM, error_of, random_bases, read_table, run, write_fasta, write_model
 
 IDS = {base: i for i, base in enumerate("ACGT", start=7)}
 
@@ -105,6 +108,24 @@ class ScoreTest(unittest.TestCase):
         done = run("score", "-m", self.model, DATA / "fixtures" / "chr22.fa", "-q")
         self.assertEqual(len(done.stdout.splitlines()), 2)
         self.assertTrue(done.stdout.startswith("record\tstart\tend\t"))
+
+    def test_interrupted_on_a_silent_standard_input_it_ends(self):
+        output = self.folder / "silent.tsv"
+        for arguments in (["score", "-m", self.model, "-", "-o", output], ["inspect", "-"]):
+            for sent in (b"", b">a\nACGT\n" * 100_000):
+                process = subprocess.Popen([PROGRAM, *map(str, arguments), "-q"], stdin=subprocess.PIPE,
+                                           stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+                process.stdin.write(sent)
+                process.stdin.flush()
+                time.sleep(0.3)
+                process.send_signal(signal.SIGINT)
+                message = process.stderr.read().decode()
+                self.assertEqual(process.wait(10), 1)
+                self.assertIn("error: interrupted", message)
+                self.assertEqual(process.stdout.read(), b"")
+                self.assertFalse(output.exists())
+                for stream in (process.stdin, process.stdout, process.stderr):
+                    stream.close()
 
     def test_failures_are_one_line_and_leave_no_table(self):
         output = self.folder / "wrong.tsv"
