@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <charconv>
 #include <filesystem>
+#include <optional>
 
 #include "io/input_error.hpp"
 #include "pipelines/command_line.hpp"
@@ -113,10 +114,10 @@ TokenStore training_data(const RunFolder& run, const FinetuneOptions& options, c
   return store;
 }
 
-Model initial_model(const RunFolder& run, const FinetuneOptions& options, const Manifest& manifest,
-                    std::uint64_t seed) {
-  if (run.has_state()) return run.load_model();
-  Model model = Model::load(options.init);
+Model initial_model(const RunFolder& run, std::optional<Model> init, const FinetuneOptions& options,
+                    const Manifest& manifest, std::uint64_t seed) {
+  if (!init) return run.load_model();
+  Model model = std::move(*init);
   const auto rule = options.windows();
   model.set_classifier({.labels = manifest.labels,
                         .pooling = parse_pooling(options.pooling),
@@ -162,8 +163,12 @@ void finetune(const std::vector<std::string>& arguments) {
   const std::uint64_t seed = line.common().seed;
   const Manifest manifest = read_classes(options.labels);
 
+  // First of all, so that a wrong name leaves nothing behind; to resume takes none.
+  std::optional<Model> init;
+  if (!options.training.resume || !RunFolder::has_state(options.training.output))
+    init = Model::load(options.init);
   RunFolder run(options.training.output, options.training.start());
-  Model model = initial_model(run, options, manifest, seed);
+  Model model = initial_model(run, std::move(init), options, manifest, seed);
   const TokenStore store = training_data(run, options, manifest, line.common());
   report_data(store, manifest);
   const WindowSampler sampler(store, {.batch = options.batch,

@@ -114,7 +114,7 @@ void RunFolder::settle_config(const std::string& config) {
   }
 }
 
-bool RunFolder::has_state() const { return fs::exists(file(kState)); }
+bool RunFolder::has_state(const fs::path& path) { return fs::exists(path / kState); }
 
 Model RunFolder::load_model() const {
   Model model = Model::load(path_ / "model");

@@ -55,7 +55,8 @@ class RunFolder {
   void settle_config(const std::string& config);
 
   /// True if a save can be resumed.
-  bool has_state() const;
+  bool has_state() const { return has_state(path_); }
+  static bool has_state(const std::filesystem::path& path);
   /// The model of the last save, with the weights of trainer.h5: a run killed between the two has a newer
   /// model/.
   Model load_model() const;

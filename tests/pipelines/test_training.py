@@ -292,4 +292,9 @@ class Finetune(TrainingCase):
 
 
 if __name__ == "__main__":
+    def test_a_wrong_model_leaves_nothing_behind(self):
+        folder = self.folder / "wrong"
+        self.assertIn("no_model", error_of(*with_options(self.command(folder), init=self.folder / "no_model")))
+        self.assertFalse(folder.exists())
+
     unittest.main()
