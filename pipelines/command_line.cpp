@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <boost/algorithm/string/case_conv.hpp>
+#include <filesystem>
 #include <fstream>
 #include <iostream>
 #include <limits>
@@ -23,6 +24,9 @@ const char* const kCommonTitle = "Common options";
 // How a run is begun or reported, not what it computes.
 const std::set<std::string> kNotInConfig = {"help",  "config",  "resume", "force",
                                             "quiet", "verbose", "json",   "output"};
+
+// Options that name files to read.
+const std::set<std::string> kPathOptions = {"input", "valid", "init", "labels", "reference"};
 
 // What users of other models will try, with the version's answer.
 const std::map<std::string, std::string> kLaterOptions = {
@@ -61,7 +65,8 @@ std::vector<std::string> texts_of(const boost::any& value) {
   return texts;
 }
 
-void add_config_line(std::string& config, const std::string& name, const std::string& value) {
+void add_config_line(std::string& config, const std::string& name, const std::string& text) {
+  const std::string value = config_value(name, text);
   // Boost's INI format takes '#' for a comment wherever it stands and has no way to quote it.
   if (value.find_first_of("#\n") != std::string::npos) {
     throw UsageError(fmt::format("--{} '{}': a config file cannot hold '#' or a line break; rename the file",
@@ -207,6 +212,11 @@ void CommandLine::print_help() const {
   }
   std::cout << (examples_.size() > 1 ? "\nExamples:\n" : "\nExample:\n");
   for (const auto& example : examples_) std::cout << "  " << example << '\n';
+}
+
+std::string config_value(const std::string& option, const std::string& value) {
+  if (!kPathOptions.contains(option) || value.empty() || value == "-") return value;
+  return std::filesystem::absolute(value).lexically_normal().string();
 }
 
 po::typed_value<double>* with_default(double& variable, double value) {

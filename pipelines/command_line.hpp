@@ -96,6 +96,10 @@ class CommandLine {
   std::string text_;
 };
 
+/// An option's value as config() writes it: the names of files absolute, so that they can be found from
+/// anywhere.
+std::string config_value(const std::string& option, const std::string& value);
+
 /// An option's value with a default that the help shows in its shortest form (Boost would print
 /// 0.10000000000000001).
 po::typed_value<double>* with_default(double& variable, double value);

@@ -13,6 +13,7 @@
 #include <system_error>
 
 #include "io/atomic_file.hpp"
+#include "pipelines/command_line.hpp"
 #include "pipelines/logging.hpp"
 
 namespace longstrand::pipelines {
@@ -26,14 +27,15 @@ const char* const kState = "trainer.h5";
 // Options that may differ from those the run was begun with.
 const std::set<std::string> kFree = {"threads", "chunk", "device", "save-every", "valid-every"};
 
-// Repeated keys (inputs) are joined.
+// Repeated keys (inputs) are joined. Earlier versions wrote the names of files as they were given.
 std::map<std::string, std::string> parse_config_text(std::istream& text) {
   std::map<std::string, std::string> values;
   for (std::string line; std::getline(text, line);) {
     const auto equals = line.find('=');
     if (equals == std::string::npos) continue;
-    auto& value = values[line.substr(0, equals)];
-    value += fmt::format("{}{}", value.empty() ? "" : " ", line.substr(equals + 1));
+    const std::string name = line.substr(0, equals);
+    auto& value = values[name];
+    value += fmt::format("{}{}", value.empty() ? "" : " ", config_value(name, line.substr(equals + 1)));
   }
   return values;
 }

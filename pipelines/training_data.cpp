@@ -15,11 +15,16 @@ namespace {
 
 namespace fs = std::filesystem;
 
+// So that a run can be resumed from another working directory.
+std::string absolute(const std::string& path) {
+  return path.empty() || path == "-" ? path : fs::absolute(path).lexically_normal().string();
+}
+
 nlohmann::json describe_input(const TrainingInput& input) {
   std::error_code missing;  // standard input has neither size nor time
   const auto size = fs::file_size(input.path, missing);
   const auto changed = fs::last_write_time(input.path, missing).time_since_epoch();
-  return {{"path", input.path},
+  return {{"path", absolute(input.path)},
           {"bytes", missing ? -1 : static_cast<std::int64_t>(size)},
           {"changed_ns", missing ? 0 : std::chrono::duration_cast<std::chrono::nanoseconds>(changed).count()},
           {"label", input.label},
@@ -33,9 +38,16 @@ nlohmann::json describe(const std::vector<TrainingInput>& inputs, const Training
                                 {"test", options.split.test},
                                 {"seed", options.split.seed},
                                 {"ambiguous", options.ambiguous},
-                                {"reference", options.source.reference},
+                                {"reference", absolute(options.source.reference)},
                                 {"inputs", nlohmann::json::array()}};
   for (const auto& input : inputs) description["inputs"].push_back(describe_input(input));
+  return description;
+}
+
+// A description as earlier versions left it has paths as they were given.
+nlohmann::json with_absolute_paths(nlohmann::json description) {
+  for (auto& input : description.at("inputs")) input["path"] = absolute(input.at("path"));
+  description["reference"] = absolute(description.value("reference", ""));
   return description;
 }
 
@@ -90,6 +102,7 @@ void stream_input(const TrainingInput& input, const TrainingDataOptions& options
     if (chunk.ends[0] != 0) records.end(input, chunk.records[0].name, chunk.record_index[0]);
     progress.update(store.tokens());
   }
+  stop_if_interrupted(/*resumable=*/true);  // which ends standard input
 }
 
 }  // namespace
@@ -102,7 +115,6 @@ TokenStore make_training_data(const fs::path& folder, std::vector<TrainingInput>
                    [](const auto& a, const auto& b) { return a.label < b.label; });
   TokenStoreWriter writer(folder);
   RecordWriter records(writer, options, on_window);
-  stop_if_interrupted(/*resumable=*/true);  // which ends standard input
   {
     Progress progress("reading");
     for (const auto& input : inputs) stream_input(input, options, writer, records, progress);
@@ -122,8 +134,9 @@ std::optional<TokenStore> find_training_data(const fs::path& folder, const std::
   if (!fs::exists(folder / "store.json")) return std::nullopt;
   TokenStore store(folder);
   const auto asked = describe(inputs, options);
+  const auto made = with_absolute_paths(store.description());
   for (const auto& [key, value] : asked.items()) {
-    if (store.description().value(key, nlohmann::json()) == value) continue;
+    if (made.value(key, nlohmann::json()) == value) continue;
     throw io::InputError(fmt::format(
         "'{}' was made with other {}: give the run's own inputs and options to resume it, or begin "
         "it again with --force",

@@ -193,6 +193,17 @@ class Pretrain(TrainingCase):
         moved.write_bytes(original)
         self.assertIn("input files", error_of("pretrain", "--config", folder / "config.ini", moved, "-o", folder, "--resume"))
 
+    def test_a_run_is_resumed_from_another_working_directory(self):
+        folder = self.folder / "elsewhere"
+        command = ["pretrain", self.sequences.name, *self.command("elsewhere")[2:]]
+        run(*with_options(command, steps=8), cwd=self.folder)
+        self.assertIn(f"input={self.sequences}", (folder / "config.ini").read_text())
+        run(*with_options(self.command(folder), steps=8), "--resume", cwd="/")
+        # Earlier versions kept names as they were given.
+        for file in (folder / "config.ini", folder / "data/store.json"):
+            file.write_text(file.read_text().replace(str(self.sequences), self.sequences.name))
+        run(*with_options(command, steps=8), "--resume", cwd=self.folder)
+
     def test_two_processes_do_not_train_in_one_folder(self):
         folder = self.folder / "shared"
         process = subprocess.Popen([PROGRAM, *map(str, self.command(folder))], stderr=subprocess.PIPE)
@@ -281,6 +292,11 @@ class Finetune(TrainingCase):
             suffix = pathlib.Path(fields[0]).stem[2:]
             self.assertEqual(fields[6], {"": "train", "_valid": "valid", "_test": "test"}[suffix])
 
+    def test_a_wrong_model_leaves_nothing_behind(self):
+        folder = self.folder / "wrong"
+        self.assertIn("no_model", error_of(*with_options(self.command(folder), init=self.folder / "no_model")))
+        self.assertFalse(folder.exists())
+
     def test_bad_manifests(self):
         cases = [("path\tlabel\ngc.fa\trich\n", "one label only"), ("path\tlabel\nno.fa\ta\nat.fa\tb\n", "no.fa"),
                  ("file\tclass\n", "path and label"), ("path\tlabel\ngc.fa\n", "line 2")]
@@ -292,9 +308,4 @@ class Finetune(TrainingCase):
 
 
 if __name__ == "__main__":
-    def test_a_wrong_model_leaves_nothing_behind(self):
-        folder = self.folder / "wrong"
-        self.assertIn("no_model", error_of(*with_options(self.command(folder), init=self.folder / "no_model")))
-        self.assertFalse(folder.exists())
-
     unittest.main()
