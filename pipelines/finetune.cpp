@@ -158,7 +158,7 @@ void finetune(const std::vector<std::string>& arguments) {
   options.add_to(line);
   if (!line.parse(arguments)) return;
   options.windows();
-  options.training.check();
+  options.training.check(line);
   const auto execution = line.execution();
   const std::uint64_t seed = line.common().seed;
   const Manifest manifest = read_classes(options.labels);
@@ -175,7 +175,7 @@ void finetune(const std::vector<std::string>& arguments) {
                                       .seed = seed,
                                       .move_windows = true,
                                       .reverse_complement = options.training.reverse_complement,
-                                      .classes = std::ssize(manifest.labels)});
+                                      .classes = manifest.labels});
 
   auto plan = options.training.plan("finetune", options.training.steps_for(sampler.steps_per_epoch()));
   plan.classifies = true;

@@ -40,18 +40,18 @@ bool mostly_bases(const TokenStore& store, const StoredWindow& window) {
 
 WindowSampler::WindowSampler(const TokenStore& store, const SamplerOptions& options)
     : store_(store), options_(options) {
-  if (options.classes == 0) {
+  if (options.classes.empty()) {
     groups_.push_back({0, store.window_count(Split::train)});
     return;
   }
-  for (std::int64_t label = 0; label < options.classes; ++label) {
+  for (std::int64_t label = 0; label < std::ssize(options.classes); ++label) {
     const std::int64_t begin = store.class_begin(Split::train, label);
     groups_.push_back({begin, store.class_begin(Split::train, label + 1) - begin});
     if (groups_.back().count == 0) {
       throw io::InputError(
-          fmt::format("class {} of the manifest has no training window: give it more sequence, a "
+          fmt::format("the class '{}' of the manifest has no training window: give it more sequence, a "
                       "smaller window or a smaller held-out part",
-                      label));
+                      options.classes[static_cast<std::size_t>(label)]));
     }
   }
 }

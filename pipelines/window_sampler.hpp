@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 #include <vector>
 
 #include "pipelines/permutation.hpp"
@@ -15,9 +16,9 @@ struct SamplerOptions {
   std::int64_t batch = 1;  // sequences a step
   Order order = Order::shuffle;
   std::uint64_t seed = 0;
-  bool move_windows = false;        // shuffle: every epoch shifts the windows within their parts
-  bool reverse_complement = false;  // every second sequence, drawn by the seed, is read backwards
-  std::int64_t classes = 0;         // above 0: sequences of all classes take turns
+  bool move_windows = false;           // shuffle: every epoch shifts the windows within their parts
+  bool reverse_complement = false;     // every second sequence, drawn by the seed, is read backwards
+  std::vector<std::string> classes{};  // labels; sequences of all classes take turns, if there are any
 };
 
 /// The batches of a training run over the windows of a store. What step s trains on depends on the options

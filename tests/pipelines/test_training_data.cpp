@@ -98,9 +98,7 @@ TEST_F(TrainingData, NothingToTrainOnIsAnError) {
 
 TEST_F(TrainingData, AFailureLeavesNoStore) {
   const auto path = write_fasta("bad.fa", {{"r", "ACGT!"}});
-  EXPECT_THROW(
-      make_training_data(data(), {{.path = path}}, {.windows = {.window = 100}}),
-      io::InputError);
+  EXPECT_THROW(make_training_data(data(), {{.path = path}}, {.windows = {.window = 100}}), io::InputError);
   EXPECT_FALSE(std::filesystem::exists(data()));
   EXPECT_FALSE(std::filesystem::exists(data().string() + ".partial"));
 }
@@ -130,9 +128,8 @@ TEST_F(TrainingData, ADamagedStoreIsAnError) {
 class Sampler : public TrainingData {
  protected:
   Sampler()
-      : store_(make_training_data(
-            data(), {{.path = write_fasta("g.fa", {{"g", random_bases(10'000, 7)}})}},
-            {.windows = {.window = 128}, .split = {.valid = 0.1}})) {}
+      : store_(make_training_data(data(), {{.path = write_fasta("g.fa", {{"g", random_bases(10'000, 7)}})}},
+                                  {.windows = {.window = 128}, .split = {.valid = 0.1}})) {}
 
   std::vector<WindowSampler::Draw> draws(const WindowSampler& sampler, std::int64_t begin,
                                          std::int64_t count) const {
@@ -215,7 +212,7 @@ TEST_F(TrainingData, ClassesTakeTurnsWhateverTheirSizes) {
   const auto store = make_training_data(data(), inputs, {.windows = {.window = 100}});
   EXPECT_EQ(store.class_begin(Split::train, 1), 5);
   EXPECT_EQ(store.class_begin(Split::train, 2), store.window_count(Split::train));
-  const WindowSampler sampler(store, {.batch = 10, .seed = 1, .classes = 2});
+  const WindowSampler sampler(store, {.batch = 10, .seed = 1, .classes = {"a", "b"}});
   for (std::int64_t step = 0; step < 24; ++step) {
     const auto batch = sampler.batch(step);
     EXPECT_EQ(std::count_if(batch.begin(), batch.end(), [](const auto& s) { return s.label == 0; }), 5);
@@ -226,7 +223,12 @@ TEST_F(TrainingData, ClassesTakeTurnsWhateverTheirSizes) {
     if (draw.window.label == 1) visits[draw.window.start] += 1;
   }
   EXPECT_EQ(visits.size(), 120U);
-  EXPECT_THROW(WindowSampler(store, {.classes = 3}), io::InputError);
+  try {
+    WindowSampler(store, {.classes = {"a", "b", "Homo sapiens"}});
+    FAIL();
+  } catch (const io::InputError& error) {
+    EXPECT_NE(std::string(error.what()).find("'Homo sapiens'"), std::string::npos) << error.what();
+  }
 }
 
 TEST_F(Sampler, ValidationIsSpreadEvenlyOverItsPart) {
