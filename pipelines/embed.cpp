@@ -91,6 +91,7 @@ std::string identity_of(const std::string& path) {
 // Everything that rows and their order depend on.
 std::string fingerprint(const EmbedOptions& options, const Model& model, Precision precision) {
   const RecordOptions& records = options.records;
+  const std::string& reference = records.input.reading.reference;
   std::vector<std::string> inputs;
   for (const std::string& path : records.input.paths) inputs.push_back(identity_of(path));
   const auto identity_or_none = [](const std::string& path) {
@@ -101,7 +102,7 @@ std::string fingerprint(const EmbedOptions& options, const Model& model, Precisi
       "regions {} {} split {} {} reference {} ambiguous {} inputs {}",
       model.fingerprint(), precision_name(precision), options.pool, options.layer, options.reverse_complement,
       records.window, records.stride, fmt::join(records.regions, ","), identity_or_none(records.regions_file),
-      identity_or_none(records.split), records.only, records.input.reading.reference,
+      identity_or_none(records.split), records.only, reference.empty() ? "" : identity_of(reference),
       records.input.reading.ambiguous, fmt::join(inputs, ","));
 }
 
