@@ -81,7 +81,7 @@ std::int64_t PretrainOptions::context_bases() const {
 // Before anything is written: what is wrong with the options themselves.
 void check_usage(const CommandLine& line, const PretrainOptions& options) {
   options.context_bases();
-  options.training.check();
+  options.training.check(line);
   if (options.objective == "mlm") throw UsageError("--objective mlm is not in this version");
   for (const auto& valid : options.valid) {
     for (const auto& input : options.input.paths) {

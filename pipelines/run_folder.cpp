@@ -138,9 +138,9 @@ RunState RunFolder::load_state(Trainer& trainer) const {
   trainer.set_state({.first_moment = saved_value(snapshot.arrays, "first_moment", path),
                      .second_moment = saved_value(snapshot.arrays, "second_moment", path),
                      .updates = saved_value(snapshot.integers, "updates", path)});
+  const auto open_line = snapshot.strings.find("open_line");
   return {.step = saved_value(snapshot.integers, "step", path),
           .best = {.step = saved_value(snapshot.integers, "best_step", path),
-  const auto open_line = snapshot.strings.find("open_line");
                    .loss = saved_value(snapshot.reals, "best_loss", path),
                    .accuracy = saved_value(snapshot.reals, "best_accuracy", path)},
           .open_line = open_line == snapshot.strings.end() ? "" : open_line->second};

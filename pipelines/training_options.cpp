@@ -51,9 +51,13 @@ void TrainingOptions::add_to(CommandLine& line, const TrainingDefaults& defaults
   // clang-format on
 }
 
-void TrainingOptions::check() const {
+void TrainingOptions::check(const CommandLine& line) const {
   if (resume && force) throw UsageError("--resume and --force exclude each other");
+  // Below 0 they stand for defaults, but not where the user says so.
+  if (line.given("min-lr")) at_least<double>("min-lr", 0)(least_learning_rate);
+  if (line.given("warmup-steps")) at_least<std::int64_t>("warmup-steps", 0)(warmup_steps);
   optimizer();
+  line.config();  // throws for what the run's config.ini could not hold
 }
 
 RunStart TrainingOptions::start() const {

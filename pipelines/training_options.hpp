@@ -40,7 +40,7 @@ struct TrainingOptions {
   void add_to(CommandLine& line, const TrainingDefaults& defaults);
 
   /// Throws UsageError for what only a look at the options together, or into them, shows to be wrong.
-  void check() const;
+  void check(const CommandLine& line) const;
   RunStart start() const;
   OptimizerOptions optimizer() const;
   std::int64_t steps_for(std::int64_t steps_per_epoch) const;
