@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <cstdlib>
+#include <mutex>
 #include <string>
 #include <tuple>
 
@@ -43,10 +44,15 @@ inline bool cuda_is_required() {
   return value != nullptr && *value != '\0' && *value != '0';
 }
 
-/// Of the one GPU that is tested on; as long as the process lives.
+/// Of the one GPU that is tested on; as long as the process lives. A Context is one thread's at a time: tests
+/// that start threads hold the mutex.
 inline Context& context_for_transfers() {
   static Context& context = *new Context(device_under_test());
   return context;
+}
+inline std::mutex& transfers_mutex() {
+  static std::mutex mutex;
+  return mutex;
 }
 
 /// Skips the test, or fails it, where the device cannot be had. Return if it did.

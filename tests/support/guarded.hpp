@@ -8,6 +8,7 @@
 #include <cstring>
 #include <exception>
 #include <limits>
+#include <mutex>
 #include <string>
 #include <type_traits>
 #include <vector>
@@ -132,10 +133,14 @@ class Guarded {
   void fetch() const {
     if (device_is_newer_) transfer(on_device_.view(), host_storage());
   }
-  /// Waits for the operations of all contexts first: they may still use what is copied over.
+  /// In order with the operations of every context, on any thread. It waits for those before it, which may
+  /// still use what is copied over, and for itself: those after it go to streams of their own.
   void transfer(View<T, 1> from, View<T, 1> to) const {
+    const std::scoped_lock lock(detail::transfers_mutex());
+    Context& context = detail::context_for_transfers();
     synchronize(placement_.device);
-    copy(from, to, detail::context_for_transfers());
+    copy(from, to, context);
+    context.synchronize();
   }
 
   template <class Visit>
