@@ -183,6 +183,7 @@ void bench(const std::vector<std::string>& arguments) {
         result["layers"] = options.model.n_layer;
         result["d_state"] = options.model.d_state;
         result["precision"] = precision_name(execution.precision);
+        result["device"] = device_name(execution.device);
         result["threads"] = execution.threads;
       }
       result.update(measure(work, length, options.runs));

@@ -8,7 +8,6 @@
 // parts are taken last to first in the same way. Every level costs one more forward pass and no more memory.
 #include <algorithm>
 #include <deque>
-#include <limits>
 #include <optional>
 
 #include "kernels/transfer.hpp"
@@ -42,18 +41,20 @@ Limits gpu_limits(std::int64_t saved_bytes_per_token, std::int64_t state_bytes, 
   constexpr std::int64_t kChunk_bytes = 3 * kGiB / 2;     // else this is enough,
   constexpr std::int64_t kFewest_tokens = 16 * kKiB;      // but for wide and deep models,
   constexpr std::int64_t kLargestChunk_bytes = 7 * kGiB;  // which get more
+  constexpr std::int64_t kLanes = kKiB;                   // whose states take less than their tokens
   constexpr std::int64_t kStates_bytes = 2 * kGiB;
+  constexpr std::int64_t kFewestStates = 128, kMostStates = 4 * kKiB;
   const auto tokens_of = [&](std::int64_t size_bytes, std::int64_t share) {
     return std::min(size_bytes, memory_bytes / share) / saved_bytes_per_token;
   };
   std::int64_t chunk =
       std::max(tokens_of(kChunk_bytes, 16), std::min(kFewest_tokens, tokens_of(kLargestChunk_bytes, 4)));
   if (chunk > kKiB) chunk -= chunk % kKiB;
-  return {
-      .bundles = {.lanes = std::numeric_limits<std::int64_t>::max(),
-                  .whole_tokens = tokens_of(kWhole_bytes, 4),
-                  .chunk_tokens = std::max<std::int64_t>(chunk, 1)},
-      .kept_states = std::max<std::int64_t>(128, std::min(kStates_bytes, memory_bytes / 16) / state_bytes)};
+  return {.bundles = {.lanes = kLanes,
+                      .whole_tokens = tokens_of(kWhole_bytes, 4),
+                      .chunk_tokens = std::max<std::int64_t>(chunk, 1)},
+          .kept_states = std::clamp(std::min(kStates_bytes, memory_bytes / 16) / state_bytes, kFewestStates,
+                                    kMostStates)};
 }
 
 Limits limits_for(const ExecutionOptions& execution, std::int64_t saved_bytes_per_token,

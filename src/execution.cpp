@@ -14,6 +14,10 @@ namespace longstrand {
 
 const char* precision_name(Precision precision) { return precision == Precision::bf16 ? "bf16" : "fp32"; }
 
+std::string device_name(Device device) {
+  return device.kind == DeviceKind::cuda ? concat("cuda:", device.index) : "cpu";
+}
+
 namespace {
 
 struct ChosenDevice {

@@ -13,6 +13,9 @@ enum class Precision : std::uint8_t { fp32, bf16 };
 /// "fp32" or "bf16", as --precision takes it.
 const char* precision_name(Precision precision);
 
+/// "cpu" or "cuda:K", as --device takes it.
+std::string device_name(Device device);
+
 struct ExecutionOptions {
   Device device{};
   Precision precision = Precision::fp32;  // of activations and of weights in products
