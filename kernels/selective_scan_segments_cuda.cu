@@ -91,19 +91,19 @@ __global__ void __launch_bounds__(kScanThreads, 6)
   }
 }
 
-constexpr int kSlices = 32;
+constexpr int kMostSlices = 32;
 
 /// From what each segment does to a state, state' = decay state + local, to the state before each: in place
-/// of `local`. A block has 32 channels of one lane and state; its slices take consecutive segments, first to
-/// find what a slice does, then, knowing the state before the slice, to walk it. `reverse` counts segments
-/// from the last one.
-__global__ void __launch_bounds__(32 * kSlices)
+/// of `local`. A block has 32 channels of one lane and state; its slices, of threadIdx.y, take consecutive
+/// segments, first to find what a slice does, then, knowing the state before the slice, to walk it. `reverse`
+/// counts segments from the last one.
+__global__ void __launch_bounds__(32 * kMostSlices)
     connect_segments(float* local, const float* sum_dt, const float* decay, std::int64_t decay_stride,
                      std::int64_t segments, std::int64_t lanes, int states, std::int64_t channels,
                      bool reverse, const float* initial, std::int64_t initial_lane_stride,
                      std::int64_t initial_row_stride, float* final, std::int64_t final_lane_stride,
                      std::int64_t final_row_stride) {
-  __shared__ float slice_decay[kSlices][32], slice_state[kSlices][32];
+  __shared__ float slice_decay[kMostSlices][32], slice_state[kMostSlices][32];
   const std::int64_t channel_blocks = ceil_div(channels, 32);
   const std::int64_t d = blockIdx.x % channel_blocks * 32 + threadIdx.x;
   const std::int64_t lane = blockIdx.x / channel_blocks / states;
@@ -112,7 +112,7 @@ __global__ void __launch_bounds__(32 * kSlices)
   const bool exists = d < channels;
   const std::int64_t column = exists ? d : 0;
   const float a = decay[n * decay_stride + column];
-  const std::int64_t per_slice = ceil_div(segments, kSlices);
+  const std::int64_t per_slice = ceil_div(segments, blockDim.y);
   const std::int64_t begin = slice * per_slice, end = min(begin + per_slice, segments);
   const auto row_of = [&](std::int64_t i) { return (reverse ? segments - 1 - i : i) * lanes + lane; };
   float state = 0, total_dt = 0;
@@ -144,8 +144,11 @@ __global__ void __launch_bounds__(32 * kSlices)
 template <class T>
 void connect(const ScanOperands<T>& in, const SegmentStates& segments, bool reverse,
              View<const float, 3> initial, View<float, 3> final, Context& context) {
+  constexpr std::int64_t kSegmentsOfSlice = 8;  // at least: few slices start and meet sooner
   const auto blocks = static_cast<unsigned>(ceil_div(in.channels, 32) * in.states * in.lanes);
-  connect_segments<<<blocks, dim3(32, kSlices), 0, stream_of(context)>>>(
+  const auto slices = static_cast<unsigned>(
+      std::clamp<std::int64_t>(ceil_div(in.segments, kSegmentsOfSlice), 1, kMostSlices));
+  connect_segments<<<blocks, dim3(32, slices), 0, stream_of(context)>>>(
       segments.state.data, segments.sum_dt.data, in.decay, in.decay_stride, in.segments, in.lanes, in.states,
       in.channels, reverse, initial.data, initial.stride[0], initial.stride[1], final.data, final.stride[0],
       final.stride[1]);

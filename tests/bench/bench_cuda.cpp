@@ -2,7 +2,8 @@
 // measured on the same kind of machine (H200; mamba_ssm 2.3.2, causal-conv1d 1.6.1, PyTorch 2.11), and beside
 // the share of time that reading and writing their operands once would take. One line a case.
 //
-//   bench_cuda [FILTER]    cases whose name contains FILTER
+//   bench_cuda [FILTER]                                  cases whose name contains FILTER
+//   bench_cuda inference|training D_MODEL LAYERS LANES TOKENS
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
@@ -381,9 +382,17 @@ void run_all() {
 
 int main(int argc, char** argv) {
   using namespace longstrand;
-  if (argc > 1) filter = argv[1];
+  const std::vector<std::string> words(argv + 1, argv + argc);
   try {
-    run_all();
+    if (words.size() == 5) {
+      print_header();
+      const auto number = [&](std::size_t i) { return std::stoll(words[i]); };
+      const auto bench = words[0] == "training" ? bench_training : bench_inference;
+      bench(number(1), number(2), number(3), number(4), {});
+    } else {
+      if (!words.empty()) filter = words[0];
+      run_all();
+    }
   } catch (const std::exception& error) {
     std::fprintf(stderr, "bench_cuda: %s\n", error.what());
     return 1;
