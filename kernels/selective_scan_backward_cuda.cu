@@ -53,14 +53,19 @@ class ColumnSums {
 
   __device__ float sum() const {
     __syncwarp();
-    const int quad = thread_ % kQuads, first = thread_ / kQuads * kRowsOfThread;
-    float4 total{0, 0, 0, 0};
+    // The addresses are cheap, but there are many of them: not to be kept in registers between calls.
+    int quad = thread_ % kQuads;
+    asm volatile("" : "+r"(quad));
+    const float4(*const rows)[kQuads] = rows_ + thread_ / kQuads * kRowsOfThread;
+    float4 value[kRowsOfThread];
 #pragma unroll
-    for (int i = 0; i < kRowsOfThread; ++i) {
-      const float4 value = rows_[first + i][quad ^ ((first + i) % kQuads)];
-      total.x += value.x, total.y += value.y, total.z += value.z, total.w += value.w;
+    for (int i = 0; i < kRowsOfThread; ++i) value[i] = rows[i][quad ^ i];
+    __syncwarp();  // all loads are under way before the first is waited for
+    float4 total = value[0];
+#pragma unroll
+    for (int i = 1; i < kRowsOfThread; ++i) {
+      total.x += value[i].x, total.y += value[i].y, total.z += value[i].z, total.w += value[i].w;
     }
-    __syncwarp();
     const bool upper = thread_ & 16, odd = thread_ & 8;
     const float low = (upper ? total.z : total.x) + __shfl_xor_sync(kAllLanes, upper ? total.x : total.z, 16);
     const float high =
@@ -122,10 +127,12 @@ class BackwardScan {
     int parity = 0;
     if (count_ > 0) loader_.start(last, count_ - last, parity);
     for (int first = last; first >= 0 && count_ > 0; first -= kScanTile_tokens, parity ^= 1) {
+      float h[kScanStates];
+      load_checkpoint(first, h);  // arrives meanwhile
       loader_.finish();
       if (first > 0) loader_.start(first - kScanTile_tokens, kScanTile_tokens, parity ^ 1);
       const int tokens = min(count_ - first, kScanTile_tokens);
-      keep_states(first, tokens, parity);
+      keep_states(tokens, parity, h);
       for (int run = (tokens - 1) / kRun_tokens; run >= 0; --run) {
         const int of_run = min(tokens - run * kRun_tokens, kRun_tokens);
         if (of_run == kRun_tokens) {
@@ -163,16 +170,19 @@ class BackwardScan {
            ((block_.channel_block * in_.lanes + block_.lane) * in_.tokens + begin_ + t) * kSums;
   }
 
-  /// The state before every run of the tile into shared memory, each thread its own.
-  __device__ void keep_states(int first, int tokens, int parity) {
+  __device__ void load_checkpoint(int first, float (&h)[kScanStates]) const {
     const float* const checkpoint =
         out_.checkpoints + (begin_ + first) / kScanTile_tokens * out_.checkpoint_stride +
         block_.lane * out_.checkpoint_lane_stride + in_.first_state * out_.checkpoint_row_stride + column_;
-    float h[kScanStates];
 #pragma unroll
     for (int n = 0; n < kScanStates; ++n) {
-      h[n] = exists_ && n < states_ ? load(checkpoint + n * out_.checkpoint_row_stride) : 0.0F;
+      h[n] = exists_ && n < states_ ? load_early(checkpoint + n * out_.checkpoint_row_stride) : 0.0F;
     }
+  }
+
+  /// The state before every run of the tile, the first of which is h, into shared memory, each thread its
+  /// own.
+  __device__ void keep_states(int tokens, int parity, float (&h)[kScanStates]) {
     const int last_run = (tokens - 1) / kRun_tokens;
 #pragma unroll 1
     for (int run = 0;; ++run) {

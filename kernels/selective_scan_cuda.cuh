@@ -35,10 +35,17 @@ struct Rows {
   }
 };
 
-/// Reads through the read-only cache: nothing that a kernel writes is read this way.
-__device__ inline float load(const float* x) { return __ldg(x); }
-__device__ inline float load(const bfloat16* x) {
-  return __uint_as_float(std::uint32_t{__ldg(reinterpret_cast<const unsigned short*>(x))} << 16);
+/// Loads that start where they are written: the compiler would move them down to where their values are
+/// needed, to save registers, and wait there.
+__device__ inline float load_early(const float* x) {
+  float value;
+  asm volatile("ld.global.nc.f32 %0, [%1];" : "=f"(value) : "l"(x));
+  return value;
+}
+__device__ inline bfloat16 load_early(const bfloat16* x) {
+  bfloat16 value;
+  asm volatile("ld.global.nc.u16 %0, [%1];" : "=h"(value.bits) : "l"(x));
+  return value;
 }
 
 /// The operands of SelectiveScanInput, but for the state.
@@ -102,28 +109,6 @@ __device__ inline float exp2_approx(float x) {
   float y;
   asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
   return y;
-}
-
-/// 2^x for x <= 0, to 2 ulp, without the special function unit, which has a quarter of the multipliers' rate
-/// or less: sharing the exponentials out to both is faster than either alone.
-__device__ inline float exp2_polynomial(float x) {
-  constexpr float kRound = 12582912.0F;  // 1.5 * 2^23: adding it leaves the nearest integer in the low bits
-  x = fmaxf(x, -126.0F);
-  const float rounded = x + kRound;
-  const float f = x - (rounded - kRound);
-  float p = 0.0013333558F;
-  p = fmaf(p, f, 0.009618129F);
-  p = fmaf(p, f, 0.05550411F);
-  p = fmaf(p, f, 0.2402265F);
-  p = fmaf(p, f, 0.69314718F);
-  p = fmaf(p, f, 1.0F);
-  return __int_as_float(__float_as_int(p) + (__float_as_int(rounded) << 23));
-}
-
-/// exp(dt A) of state n; decay is A log2(e).
-template <int kOnMultipliers>
-__device__ inline float decay_factor(int n, float dt, float decay) {
-  return n < kOnMultipliers ? exp2_polynomial(dt * decay) : exp2_approx(dt * decay);
 }
 
 /// log(1 + e) for e in [0, 1], to 4e-7 of itself: a minimax polynomial; log(1 + e) would lose a small e.
@@ -192,9 +177,8 @@ class TileLoader {
 #pragma unroll
       for (int pass = 0; pass < kPasses; ++pass) {
         const int row = pass * kRowsOfPass + t;
-        next_[i][pass] = row < count && n < states_
-                             ? load(coefficient_[i] + (first + row) * coefficient_stride_[i] + n)
-                             : 0.0F;
+        const T* const from = coefficient_[i] + (first + row) * coefficient_stride_[i] + n;
+        next_[i][pass] = row < count && n < states_ ? load_early(from) : from_float<T>(0.0F);
       }
     }
   }
@@ -208,7 +192,7 @@ class TileLoader {
     for (int i = 0; i < kCoefficients; ++i) {
 #pragma unroll
       for (int pass = 0; pass < kPasses; ++pass)
-        shared_.coefficient[i][pass * kRowsOfPass + t][n] = next_[i][pass];
+        shared_.coefficient[i][pass * kRowsOfPass + t][n] = to_float(next_[i][pass]);
     }
     asm volatile("cp.async.wait_group 0;");
     __syncthreads();
@@ -255,7 +239,7 @@ class TileLoader {
   std::int64_t operand_stride_[kOperands];
   const T* coefficient_[kCoefficients];
   std::int64_t coefficient_stride_[kCoefficients];
-  float next_[kCoefficients][kPasses];
+  T next_[kCoefficients][kPasses];  // converted when it is needed: until then nothing waits for it
   int channels_;
   int states_ = 0;
   bool aligned_;

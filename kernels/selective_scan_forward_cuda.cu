@@ -5,9 +5,6 @@
 namespace longstrand::cuda {
 namespace {
 
-/// How many of 16 exponentials the multipliers take: what balances the two units in this kernel.
-constexpr int kOnMultipliers = 1;
-
 struct ForwardResults {
   const float* state_before;  // [segments, B, N, D]
   float* checkpoints;         // [count, B, N, D] or null; strides follow
@@ -59,7 +56,7 @@ __global__ void __launch_bounds__(kScanThreads, 5)
     loader.read_coefficients(1, t, c);
 #pragma unroll
     for (int n = 0; n < kScanStates; ++n) {
-      h[n] = fmaf(decay_factor<kOnMultipliers>(n, dt, decay[n]), h[n], dt_u * b[n]);
+      h[n] = fmaf(exp2_approx(dt * decay[n]), h[n], dt_u * b[n]);
       y[n % 4] = fmaf(c[n], h[n], y[n % 4]);
     }
     const float gated = (y[0] + y[1] + (y[2] + y[3])) * z * sigmoid(z);
