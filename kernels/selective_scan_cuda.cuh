@@ -3,7 +3,7 @@
 // tokens from shared memory. More states are taken in groups, one launch each: all results but the states are
 // sums over states. The segments of a sequence run at the same time: a first kernel scans each from
 // a zero state, a second one turns the results into the state before every segment (selective_scan_segments),
-// and the last starts from those.
+// and the last starts from those. Forward, a single segment takes the last alone.
 #pragma once
 
 #include "kernels/cuda_session.cuh"

@@ -5,9 +5,23 @@
 namespace longstrand::cuda {
 namespace {
 
+/// States [lanes, N, D] in device code.
+template <class E>
+struct States {
+  E* data = nullptr;
+  std::int64_t lane_stride = 0, state_stride = 0;
+  States() = default;
+  States(const View<E, 3>& states)
+      : data(states.data), lane_stride(states.stride[0]), state_stride(states.stride[1]) {}
+  __device__ E* at(std::int64_t lane, int n, std::int64_t channel) const {
+    return data + lane * lane_stride + n * state_stride + channel;
+  }
+};
+
 struct ForwardResults {
-  const float* state_before;  // [segments, B, N, D]
-  float* checkpoints;         // [count, B, N, D] or null; strides follow
+  States<const float> state_before;  // of lane b in segment s: s * B + b
+  States<float> final_state;         // empty but for a single segment; may be state_before
+  float* checkpoints;                // [count, B, N, D] or null; strides follow
   std::int64_t checkpoint_stride, checkpoint_lane_stride, checkpoint_row_stride;
 };
 
@@ -15,7 +29,7 @@ struct ForwardResults {
 template <class T, bool kFirstGroup>
 __global__ void __launch_bounds__(kScanThreads, 5)
     forward_scan(const __grid_constant__ ScanOperands<T> in, const Rows<T> out,
-                 const ForwardResults results) {
+                 const __grid_constant__ ForwardResults results) {
   using Loader = TileLoader<T, 3, 2>;
   extern __shared__ __align__(16) unsigned char memory[];
   const ScanBlock block(in.channels, in.segments);
@@ -42,8 +56,7 @@ __global__ void __launch_bounds__(kScanThreads, 5)
   read_decay(in, column, decay);
 #pragma unroll
   for (int n = 0; n < kScanStates; ++n) {
-    h[n] = n < states ? results.state_before[(row * in.states + in.first_state + n) * in.channels + column]
-                      : 0.0F;
+    h[n] = exists && n < states ? *results.state_before.at(row, in.first_state + n, d) : 0.0F;
   }
   T* place = out.row(block.lane, begin) + column;
   const auto step = [&](int t, int parity) {
@@ -88,6 +101,11 @@ __global__ void __launch_bounds__(kScanThreads, 5)
       }
     }
   }
+  if (results.final_state.data == nullptr || !exists) return;
+#pragma unroll
+  for (int n = 0; n < kScanStates; ++n) {
+    if (n < states) *results.final_state.at(block.lane, in.first_state + n, d) = h[n];
+  }
 }
 
 template <class T, bool kFirstGroup>
@@ -112,11 +130,16 @@ void selective_scan_forward(const SelectiveScanInput<T>& input, const SelectiveS
   }
   const Arena::Scope scope(context.scratch);
   const ScanOperands<T> in(input, session_of(context));
-  const SegmentStates segments = take_segments(in, context);
-  scan_segments_forward(in, input.state, segments, output.state, context);
   const View<float, 4>& checkpoints = output.checkpoints;
-  const ForwardResults results{segments.state.data, checkpoints.data, checkpoints.stride[0],
-                               checkpoints.stride[1], checkpoints.stride[2]};
+  ForwardResults results{input.state,           output.state,          checkpoints.data,
+                         checkpoints.stride[0], checkpoints.stride[1], checkpoints.stride[2]};
+  if (in.segments > 1) {
+    const SegmentStates segments = take_segments(in, context);
+    scan_segments_forward(in, input.state, segments, output.state, context);
+    results.state_before =
+        View<const float, 3>(segments.state.data, {in.segments * in.lanes, in.states, in.channels}, {});
+    results.final_state = {};
+  }
   for_each_state_group(in, [&](const ScanOperands<T>& group) {
     if (group.first_state == 0) {
       launch<T, true>(group, output.out, results, context);
