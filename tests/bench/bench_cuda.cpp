@@ -16,6 +16,7 @@
 #include "kernels/rms_norm.hpp"
 #include "kernels/selective_scan.hpp"
 #include "kernels/transfer.hpp"
+#include "src/decoder.hpp"
 #include "src/inference.hpp"
 #include "src/random.hpp"
 #include "src/trainer.hpp"
@@ -354,6 +355,28 @@ void bench_training(std::int64_t d_model, std::int64_t layers, std::int64_t lane
   report(name, {ms, trainer.peak_bytes()}, goal);
 }
 
+/// One token a lane a step, the logits on the host.
+void bench_decode(std::int64_t d_model, std::int64_t layers, std::int64_t lanes, double official,
+                  double bar) {
+  const std::string name = "decode, " + std::to_string(d_model) + " x " + std::to_string(layers) +
+                           ", batch " + std::to_string(lanes);
+  if (!wanted(name)) return;
+  const Model model = make_model(d_model, layers);
+  Decoder decoder(model, kExecution, lanes);
+  const std::vector<std::uint8_t> tokens = random_dna(lanes);
+  constexpr int kSteps = 200;
+  const double ms = median_ms(
+      [&] {
+        for (int i = 0; i < kSteps; ++i) decoder.step(tokens);
+      },
+      [] {});
+  const double tokens_per_second = static_cast<double>(kSteps * lanes) / ms * 1e3;
+  std::printf("%-44s %9.0f tokens/s, official %.0f", name.c_str(), tokens_per_second, official);
+  if (bar > 0) std::printf(", bar %.0f%s", bar, tokens_per_second < bar ? "  below the bar" : "");
+  std::printf("\n");
+  std::fflush(stdout);
+}
+
 void run_all() {
   constexpr std::int64_t kMi = 1 << 20;
   print_header();
@@ -375,6 +398,9 @@ void run_all() {
   bench_training(256, 8, 16, 8192, {72.7, 32, 20});
   bench_training(768, 24, 1, kMi / 8, {653, 420, 280});
   bench_training(256, 8, 1, 4 * kMi, {});
+  bench_decode(256, 8, 1, 2186, 4000);
+  bench_decode(256, 8, 64, 198000, 0);
+  bench_decode(256, 8, 512, 594000, 800000);
 }
 
 }  // namespace
