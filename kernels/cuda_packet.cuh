@@ -11,11 +11,11 @@ namespace longstrand::cuda {
 /// The elements of a packet where rows permit it: 16 bytes of float, 8 of bfloat16.
 inline constexpr int kPacket = 4;
 
-/// Whether every row of `view` starts at a whole packet, for packets of kPacket elements.
-template <class T, int Rank>
+/// Whether every row of `view` starts at a whole packet, for packets of V elements.
+template <int V = kPacket, class T, int Rank>
 bool rows_hold_packets(const View<T, Rank>& view) {
-  bool whole = reinterpret_cast<std::uintptr_t>(view.data) % (sizeof(T) * kPacket) == 0;
-  for (int i = 0; i + 1 < Rank; ++i) whole = whole && view.stride[i] % kPacket == 0;
+  bool whole = reinterpret_cast<std::uintptr_t>(view.data) % (sizeof(T) * V) == 0;
+  for (int i = 0; i + 1 < Rank; ++i) whole = whole && view.stride[i] % V == 0;
   return whole;
 }
 

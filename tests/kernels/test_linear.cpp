@@ -32,6 +32,11 @@ const std::vector<Case> kCases = {
     {{5, 1, 130}, 1, "a single input"},
     {{131, 97, 1}, 1, "a single output, more rows than two pieces"},
     {{16, 1030, 12}, 0, "a long sum, a vocabulary's outputs"},
+    {{1, 256, 1024}, 0, "one row, a decoding step's"},
+    {{1, 33, 6}, 5, "one row, no extent a multiple of a vector"},
+    {{3, 512, 50}, 0, "a few rows of whole vectors"},
+    {{2, 16, 512}, 32, "a few rows, columns of the ones before"},
+    {{4, 1030, 12}, 0, "a few rows, a long sum"},
 };
 
 /// The operands of a case with elements of type T, also of the weight's, so that packing does not round.
