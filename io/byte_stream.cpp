@@ -5,14 +5,24 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <filesystem>
 #include <new>
+#include <system_error>
 #include <utility>
 
 #include "io/input_error.hpp"
 
 namespace longstrand::io {
 
-ByteStream::ByteStream(HFilePtr file, std::string path, int threads) : path_(std::move(path)) {
+std::int64_t file_bytes(const std::string& path) {
+  std::error_code error;
+  if (path == "-" || !std::filesystem::is_regular_file(path, error)) return -1;
+  const auto bytes = std::filesystem::file_size(path, error);
+  return error ? -1 : static_cast<std::int64_t>(bytes);
+}
+
+ByteStream::ByteStream(HFilePtr file, std::string path, int threads)
+    : path_(std::move(path)), file_bytes_(file_bytes(path_)) {
   file_.reset(bgzf_hopen(file.get(), "r"));
   if (!file_) throw InputError(fmt::format("{}: is damaged: it begins like gzip, but is not", path_));
   file.release();  // now owned by file_
@@ -20,6 +30,18 @@ ByteStream::ByteStream(HFilePtr file, std::string path, int threads) : path_(std
   if (threads > 0 && compression() == bgzf && bgzf_mt(file_.get(), threads, kBlocksPerThread) < 0) {
     throw std::bad_alloc();
   }
+}
+
+double ByteStream::share_read() const {
+  if (file_bytes_ < 0) return -1;
+  if (at_end_) return 1;
+  if (file_->block_length == 0) return 0;
+  const auto unread = static_cast<double>(unread_.size()) / file_->block_length;
+  int block_bytes = 0;  // of gzip, the address is already that behind what was decompressed
+  if (compression() == no_compression) block_bytes = file_->block_length;
+  if (compression() == bgzf) block_bytes = file_->block_clength;
+  const double position = static_cast<double>(file_->block_address) + (1 - unread) * block_bytes;
+  return std::min(position / static_cast<double>(file_bytes_), 1.0);
 }
 
 void ByteStream::require_end_marker() const {
@@ -46,6 +68,7 @@ std::string_view ByteStream::read_block() {
   }
   unread_ = {static_cast<const char*>(file_->uncompressed_block),
              static_cast<std::size_t>(file_->block_length)};
+  at_end_ = unread_.empty();
   return unread_;
 }
 
@@ -70,6 +93,7 @@ bool ByteStream::read_line(std::string& line) {
 void ByteStream::seek(std::int64_t stored_offset, std::int64_t block_offset) {
   constexpr int kBlockBits = 16;  // of a virtual offset
   unread_ = {};
+  at_end_ = false;
   if (bgzf_seek(file_.get(), stored_offset << kBlockBits, SEEK_SET) < 0) {
     throw InputError(fmt::format("{}: cannot be read at byte {}", path_, stored_offset));
   }

@@ -9,6 +9,9 @@
 
 namespace longstrand::io {
 
+// Of a regular file, as it is stored; -1 of anything else, "-" included.
+std::int64_t file_bytes(const std::string& path);
+
 class ByteStream {
  public:
   // path is for messages. threads (bgzf only) decompress besides the caller's.
@@ -38,6 +41,9 @@ class ByteStream {
   // end-of-file marker.
   void require_end_marker() const;
 
+  // The share of the file, as it is stored, that has been consumed, from 0 to 1; negative if file_bytes() is.
+  double share_read() const;
+
   const std::string& path() const { return path_; }
 
   static constexpr std::size_t kLongestLine = std::size_t{1} << 20;
@@ -48,7 +54,9 @@ class ByteStream {
 
   BgzfPtr file_;
   std::string path_;
+  std::int64_t file_bytes_;
   std::string_view unread_;
+  bool at_end_ = false;
 };
 
 }  // namespace longstrand::io

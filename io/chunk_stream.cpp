@@ -8,6 +8,7 @@
 #include <thread>
 #include <utility>
 
+#include "io/byte_stream.hpp"
 #include "io/lane_feeder.hpp"
 #include "io/record_bundler.hpp"
 
@@ -31,10 +32,13 @@ void check(const ChunkStreamOptions& options) {
 }
 
 std::vector<ChunkInput> file_inputs(const std::vector<std::string>& paths, const SourceOptions& options) {
+  const bool same_regions = !options.regions.empty() || !options.regions_file.empty();
   std::vector<ChunkInput> inputs;
   inputs.reserve(paths.size());
   for (const std::string& path : paths) {
-    inputs.push_back({path, [path, options] { return open_sequences(path, options); }});
+    inputs.push_back({.path = path,
+                      .open = [path, options] { return open_sequences(path, options); },
+                      .size = same_regions ? 1 : file_bytes(path)});
   }
   return inputs;
 }

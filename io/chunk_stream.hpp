@@ -39,6 +39,9 @@ struct TokenChunk {
   std::vector<std::int64_t> file_index;    // [B]; which input the record is from; -1 without a record
   // [B]; length is known at the latest where ends is 1. Of a lane without a record: left over, of no meaning.
   std::vector<RecordInfo> records;
+  // About the tokens of all chunks of the stream, from the share of the input read when this one was made;
+  // -1 where that is unknown. Skipped records are not counted.
+  std::int64_t expected_tokens = -1;
 
   void resize(std::int64_t to_lanes, std::int64_t to_length);
 };
@@ -72,6 +75,7 @@ using SourceFactory = std::function<std::unique_ptr<SequenceSource>()>;
 struct ChunkInput {
   std::string path;  // for messages
   SourceFactory open;
+  std::int64_t size = -1;  // beside that of the other inputs, in any one unit; -1 where unknown
 };
 
 class ChunkStream {

@@ -29,6 +29,12 @@ FastaRegionSource::FastaRegionSource(ByteStream input, const SourceOptions& opti
         const FastaIndex::Sequence* sequence = index_.find(name);
         return sequence == nullptr ? std::int64_t{-1} : sequence->length;
       });
+  for (const Region& region : regions_) total_bases_ += region.end - region.begin;
+}
+
+double FastaRegionSource::share_read() const {
+  if (total_bases_ == 0) return kUnknownShare;
+  return static_cast<double>(begun_bases_ - missing_) / static_cast<double>(total_bases_);
 }
 
 bool FastaRegionSource::next_record(RecordInfo& record) {
@@ -40,6 +46,7 @@ bool FastaRegionSource::next_record(RecordInfo& record) {
   record.begin = region.begin;
   record.length = region.end - region.begin;
   missing_ = record.length;
+  begun_bases_ += record.length;
   if (missing_ > 0) {
     const FastaIndex::Sequence& sequence = *index_.find(region.name);
     const auto position = index_.locate(sequence, region.begin);

@@ -23,6 +23,7 @@ class FastaRegionSource final : public SequenceSource {
   bool next_record(RecordInfo& record) override;
   std::int64_t read_bases(std::span<char> out) override;
   SequenceKind kind() const override { return SequenceKind::fasta; }
+  double share_read() const override;
 
  private:
   [[noreturn]] void fail_to_read() const;
@@ -31,9 +32,11 @@ class FastaRegionSource final : public SequenceSource {
   FastaIndex index_;
   std::vector<Region> regions_;
   std::size_t next_region_ = 0;
-  std::int64_t missing_ = 0;     // bases of the current region still to come
-  std::int64_t line_bases_ = 0;  // of the current sequence
-  std::int64_t column_ = 0;      // of the next base, in its line
+  std::int64_t total_bases_ = 0;  // of all regions
+  std::int64_t begun_bases_ = 0;  // of the current region and those before it
+  std::int64_t missing_ = 0;      // bases of the current region still to come
+  std::int64_t line_bases_ = 0;   // of the current sequence
+  std::int64_t column_ = 0;       // of the next base, in its line
 };
 
 }  // namespace longstrand::io

@@ -24,6 +24,7 @@ class FastxSource final : public SequenceSource {
   bool next_record(RecordInfo& record) override;
   std::int64_t read_bases(std::span<char> out) override;
   SequenceKind kind() const override { return kind_; }
+  double share_read() const override { return input_.share_read(); }
 
  private:
   bool find_header();

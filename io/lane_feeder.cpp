@@ -40,6 +40,7 @@ bool LaneFeeder::fill(TokenChunk& chunk) {
     any = any || lane.active;
     deliver(lane, b, chunk);
   }
+  chunk.expected_tokens = reader_->expected_tokens();
   return any;
 }
 

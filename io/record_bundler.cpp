@@ -23,6 +23,7 @@ bool RecordBundler::fill(TokenChunk& chunk) {
   } else {
     deliver_bundle(chunk);
   }
+  chunk.expected_tokens = reader_->expected_tokens();
   return true;
 }
 

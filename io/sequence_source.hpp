@@ -58,6 +58,10 @@ class SequenceSource {
   virtual std::int64_t read_bases(std::span<char> out) = 0;
 
   virtual SequenceKind kind() const = 0;
+
+  // About the share of the input that has been read, from 0 to 1; kUnknownShare where nothing cheap tells.
+  virtual double share_read() const { return kUnknownShare; }
+  static constexpr double kUnknownShare = -1;
 };
 
 inline constexpr std::uint16_t kFlagSecondary = 0x100;

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cassert>
+#include <cmath>
 #include <utility>
 
 #include "io/input_error.hpp"
@@ -16,9 +17,21 @@ constexpr std::size_t kPieceBases = std::size_t{1} << 16;  // stays in L2 betwee
 class WholeRecords final : public TokenReader {
  public:
   WholeRecords(const std::vector<ChunkInput>& inputs, Ambiguous ambiguous)
-      : inputs_(inputs), ambiguous_(ambiguous), alphabet_(ambiguous), piece_(kPieceBases) {}
+      : inputs_(inputs), ambiguous_(ambiguous), alphabet_(ambiguous), piece_(kPieceBases) {
+    if (std::ranges::any_of(inputs, [](const ChunkInput& each) { return each.size < 0; })) return;
+    for (const ChunkInput& each : inputs) total_size_ += each.size;
+  }
 
-  bool next_record(TokenRecord& record) override {
+  double share_read() const override {
+    if (total_size_ == 0) return SequenceSource::kUnknownShare;
+    const double of_input = source_ ? source_->share_read() : 0;
+    if (of_input < 0) return SequenceSource::kUnknownShare;
+    const double of_size = source_ ? of_input * static_cast<double>(input().size) : 0;
+    return (static_cast<double>(passed_size_) + of_size) / static_cast<double>(total_size_);
+  }
+
+ private:
+  bool begin_next_record(TokenRecord& record) override {
     while (file_index_ < std::ssize(inputs_)) {
       if (!source_) source_ = input().open();
       if (source_->next_record(current_.info)) {
@@ -29,12 +42,13 @@ class WholeRecords final : public TokenReader {
         return true;
       }
       source_.reset();
+      passed_size_ += input().size;
       ++file_index_;
     }
     return false;
   }
 
-  std::int64_t read(std::span<std::uint8_t> tokens, std::span<std::uint8_t> soft_mask) override {
+  std::int64_t read_tokens(std::span<std::uint8_t> tokens, std::span<std::uint8_t> soft_mask) override {
     assert(tokens.size() == soft_mask.size());
     std::size_t filled = 0;
     while (source_ && filled < tokens.size()) {
@@ -50,7 +64,6 @@ class WholeRecords final : public TokenReader {
     return static_cast<std::int64_t>(filled);
   }
 
- private:
   const ChunkInput& input() const { return inputs_[static_cast<std::size_t>(file_index_)]; }
 
   [[noreturn]] void fail_at(std::int64_t position, char base) const {
@@ -68,6 +81,8 @@ class WholeRecords final : public TokenReader {
   std::vector<char> piece_;
   std::unique_ptr<SequenceSource> source_;  // of inputs_[file_index_]; opened when first needed
   std::int64_t file_index_ = 0;
+  std::int64_t total_size_ = 0;   // of all inputs; 0 where that is unknown
+  std::int64_t passed_size_ = 0;  // of those before inputs_[file_index_]
   TokenRecord current_;
   std::int64_t position_ = 0;  // of the next base, in the named sequence
 };
@@ -83,7 +98,10 @@ class Windows final : public TokenReader {
         tokens_(window_),
         soft_mask_(window_) {}
 
-  bool next_record(TokenRecord& record) override {
+  double share_read() const override { return records_->share_read(); }
+
+ private:
+  bool begin_next_record(TokenRecord& record) override {
     while (have_record_ || (have_record_ = begin_record())) {
       if (fill()) {
         record.info = record_.info;
@@ -99,7 +117,7 @@ class Windows final : public TokenReader {
     return false;
   }
 
-  std::int64_t read(std::span<std::uint8_t> tokens, std::span<std::uint8_t> soft_mask) override {
+  std::int64_t read_tokens(std::span<std::uint8_t> tokens, std::span<std::uint8_t> soft_mask) override {
     const std::size_t count = std::min(filled_ - delivered_, tokens.size());
     std::copy_n(tokens_.begin() + static_cast<std::ptrdiff_t>(delivered_), count, tokens.begin());
     std::copy_n(soft_mask_.begin() + static_cast<std::ptrdiff_t>(delivered_), count, soft_mask.begin());
@@ -107,7 +125,6 @@ class Windows final : public TokenReader {
     return static_cast<std::int64_t>(count);
   }
 
- private:
   bool begin_record() {
     filled_ = 0;
     first_ = true;
@@ -171,6 +188,24 @@ class Windows final : public TokenReader {
 };
 
 }  // namespace
+
+bool TokenReader::next_record(TokenRecord& record) {
+  const bool more = begin_next_record(record);
+  if (tokens_read_ == 0) share_before_ = share_read();
+  return more;
+}
+
+std::int64_t TokenReader::read(std::span<std::uint8_t> tokens, std::span<std::uint8_t> soft_mask) {
+  const std::int64_t count = read_tokens(tokens, soft_mask);
+  tokens_read_ += count;
+  return count;
+}
+
+std::int64_t TokenReader::expected_tokens() const {
+  const double share = share_read();
+  if (tokens_read_ == 0 || share_before_ < 0 || share <= share_before_) return -1;
+  return std::llround(static_cast<double>(tokens_read_) * (1 - share_before_) / (share - share_before_));
+}
 
 std::unique_ptr<TokenReader> make_token_reader(const std::vector<ChunkInput>& inputs,
                                                const ChunkStreamOptions& options) {

@@ -11,8 +11,19 @@
 
 namespace longstrand::pipelines {
 
+std::int64_t bases_of(const WindowList& windows) {
+  std::int64_t bases = 0;
+  for (const auto& [index, listed] : windows) {
+    for (const ListedWindow& window : listed.windows) bases += window.end - window.begin;
+  }
+  return bases;
+}
+
 ListedWindows::ListedWindows(std::unique_ptr<io::SequenceSource> source, WindowList windows, std::string path)
-    : source_(std::move(source)), windows_(std::move(windows)), path_(std::move(path)) {
+    : source_(std::move(source)),
+      windows_(std::move(windows)),
+      path_(std::move(path)),
+      total_bases_(bases_of(windows_)) {
   for (const auto& [index, listed] : windows_) {
     const bool sorted = std::ranges::is_sorted(listed.windows, {}, &ListedWindow::begin);
     const bool not_empty = std::ranges::all_of(listed.windows, [](const ListedWindow& window) {
@@ -30,7 +41,14 @@ bool ListedWindows::next_record(io::RecordInfo& record) {
   record = record_;
   record.begin = record_.begin + window.begin;
   record.length = window.end - window.begin;
+  begun_bases_ += record.length;
   return true;
+}
+
+double ListedWindows::share_read() const {
+  if (begun_bases_ == 0) return 0;
+  const std::int64_t missing = listed_ == nullptr ? 0 : listed_->windows[window_].end - position_;
+  return static_cast<double>(begun_bases_ - missing) / static_cast<double>(total_bases_);
 }
 
 bool ListedWindows::next_window_of_record() {

@@ -24,6 +24,9 @@ struct ListedRecord {
 /// The records wanted of a source, by their number in it, from 0: names may repeat, as those of mates do.
 using WindowList = std::map<std::int64_t, ListedRecord>;
 
+/// Of all windows of a list.
+std::int64_t bases_of(const WindowList& windows);
+
 /// Delivers, for every record of the list, its windows in order; other records are passed over. Memory is
 /// that of the overlap of neighbouring windows. A record of another name than the list's, or one that ends
 /// before its windows do, throws io::InputError.
@@ -35,6 +38,7 @@ class ListedWindows final : public io::SequenceSource {
   bool next_record(io::RecordInfo& record) override;
   std::int64_t read_bases(std::span<char> out) override;
   io::SequenceKind kind() const override { return source_->kind(); }
+  double share_read() const override;
 
  private:
   bool next_window_of_record();
@@ -51,6 +55,8 @@ class ListedWindows final : public io::SequenceSource {
   std::int64_t record_index_ = -1;        // of record_ in the source
   const ListedRecord* listed_ = nullptr;  // record_ in the list
   std::size_t window_ = 0;                // index into listed_->windows
+  std::int64_t total_bases_ = 0;          // of all windows
+  std::int64_t begun_bases_ = 0;          // of the current window and those before it
   std::int64_t position_ = 0;             // of the next base to deliver, in the record
   std::int64_t source_position_ = 0;      // of the next base that the source gives
   std::string overlap_;                   // the bases before source_position_ that are still wanted

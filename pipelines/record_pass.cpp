@@ -44,7 +44,9 @@ void run_records(Inference& inference, io::ChunkStream stream, const RecordPass&
       deliver(result);
       bases += std::accumulate(result.batch.valid.begin(), result.batch.valid.end(), std::int64_t{0});
       records += std::ranges::count(result.batch.ends, 1);
-      progress.update(bases / strands_read);
+      const std::int64_t expected = strands_read * origin_of(result.batch).expected_tokens;
+      const double share = static_cast<double>(bases) / static_cast<double>(expected);
+      progress.update(bases / strands_read, expected > 0 ? std::min(share, 1.0) : Progress::kUnknown);
     });
   } catch (const io::InputError&) {
     stop_if_interrupted(pass.resumable);

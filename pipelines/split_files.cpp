@@ -44,10 +44,13 @@ io::ChunkStream open_split_files(const std::vector<SplitFile>& files, const io::
   std::vector<io::ChunkInput> inputs;
   inputs.reserve(files.size());
   for (const SplitFile& file : files) {
-    inputs.push_back({file.path, [file, source_options] {
-                        return std::make_unique<ListedWindows>(io::open_sequences(file.path, source_options),
-                                                               file.windows, file.path);
-                      }});
+    inputs.push_back({.path = file.path,
+                      .open =
+                          [file, source_options] {
+                            return std::make_unique<ListedWindows>(
+                                io::open_sequences(file.path, source_options), file.windows, file.path);
+                          },
+                      .size = bases_of(file.windows)});
   }
   return {std::move(inputs), options};
 }

@@ -24,6 +24,7 @@ bool BatchReader::next(TokenBatch& batch) {
   swap_buffers();
   batch.lanes = chunk_.lanes;
   batch.length = chunk_.length;
+  origin.expected_tokens = chunk_.expected_tokens;
   return more;
 }
 

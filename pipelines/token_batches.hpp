@@ -9,11 +9,12 @@
 
 namespace longstrand::pipelines {
 
-/// Where the tokens of a batch come from; one element a lane, as in io::TokenChunk.
+/// Where the tokens of a batch come from, as in io::TokenChunk; the vectors have one element a lane.
 struct BatchOrigin {
   std::vector<std::int64_t> offset;
   std::vector<std::int64_t> file_index;
   std::vector<io::RecordInfo> records;
+  std::int64_t expected_tokens = -1;  // of the whole stream, on one strand
 };
 
 /// A chunk stream as Inference::run takes it.

@@ -100,6 +100,24 @@ TEST(ListedWindows, AWindowThatIsNotReadToItsEndDoesNotDisturbTheNext) {
   EXPECT_EQ(read_record(windows, 16), bases.substr(30, 50));
 }
 
+TEST(ListedWindows, TheShareReadIsThatOfTheWindows) {
+  std::mt19937_64 random(9);
+  const Records records{{"a", random_bases(100, random)}, {"b", random_bases(100, random)}};
+  const WindowList list{{0, {"a", {{10, 60}, {30, 60}}}}, {1, {"b", {{80, 100}}}}};
+  EXPECT_EQ(bases_of(list), 100);
+  ListedWindows windows(std::make_unique<MemorySource>(records), list, "memory");
+  EXPECT_EQ(windows.share_read(), 0);
+  io::RecordInfo record;
+  std::int64_t read = 0;
+  while (windows.next_record(record)) {
+    for (std::vector<char> few(7); const std::int64_t count = windows.read_bases(few);) {
+      read += count;
+      EXPECT_DOUBLE_EQ(windows.share_read(), static_cast<double>(read) / 100);
+    }
+  }
+  EXPECT_EQ(windows.share_read(), 1);
+}
+
 TEST(ListedWindows, RecordsOfOneNameAreToldApartByTheirNumber) {
   const Records mates{{"read", "ACGT"}, {"read", "TTTTTTTTTTTT"}, {"read", "GGGGGGGG"}};
   ListedWindows windows(std::make_unique<MemorySource>(mates),
