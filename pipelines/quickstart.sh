@@ -43,7 +43,9 @@ END
 number() { python3 -c 'import json, sys; print(f"{json.load(open(sys.argv[1]))[sys.argv[2]]:.{sys.argv[3]}f}")' "$@"; }
 
 install_packages
-build release "$threads" longstrand
+cuda=AUTO
+gpu_is_visible || cuda=OFF # compiling for a GPU takes minutes
+build release "$threads" longstrand -DLONGSTRAND_CUDA=$cuda
 build_seconds=$SECONDS
 mkdir -p "$output"
 cd "$output"

@@ -58,11 +58,13 @@ install_packages() {
     fail "apt-get could not install ${wanted[*]}; its message is above"
 }
 
-# build PRESET THREADS [TARGET]: configures and builds build/PRESET.
+gpu_is_visible() { compgen -G '/dev/nvidia[0-9]*' >/dev/null || nvidia-smi --list-gpus >/dev/null 2>&1; }
+
+# build PRESET THREADS [TARGET [CMAKE_OPTION...]]: configures and builds build/PRESET.
 build() {
   local preset=$1 threads=$2 target=${3:-all}
   cd "$repository" || fail "cannot enter $repository"
-  cmake --preset "$preset" || fail "configuring failed; CMake's message is above"
+  cmake --preset "$preset" "${@:4}" || fail "configuring failed; CMake's message is above"
   cmake --build --preset "$preset" --parallel "$threads" --target "$target" ||
     fail "the build failed; the compiler's message is above"
 }

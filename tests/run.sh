@@ -5,7 +5,7 @@ source "$(dirname "${BASH_SOURCE[0]}")/../pipelines/setup.sh"
 
 usage() {
   cat <<'END'
-usage: bash tests/run.sh [--preset release|debug|asan|tsan] [--threads N] [--tests REGEX]
+usage: bash tests/run.sh [--preset release|cuda|debug|asan|tsan] [--threads N] [--tests REGEX]
 
   --preset NAME    what to build and test, a preset of CMakePresets.json (release)
   --threads N      compilers and tests at a time (all cores)
