@@ -110,9 +110,12 @@ bool CommandLine::parse(const std::vector<std::string>& arguments) {
   group(kCommonTitle).add_options()
       ("threads,t", po::value(&common_.threads)->default_value(0, "all")->value_name("N")
            ->notifier(at_least<int>("threads", 0)), "threads in all")
-      ("device", po::value(&common_.device)->default_value("auto")->value_name("NAME"), "auto, cpu, cuda or cuda:K (the GPU with that number)")
+      ("device", po::value(&common_.device)->default_value("auto")->value_name("NAME"),
+           "cpu, cuda (the first GPU), cuda:K (the GPU of that number) or auto: the first GPU if it can be used, "
+           "else the CPU")
       ("precision", po::value(&common_.precision)->default_value("auto")->value_name("P")
-           ->notifier(one_of("precision", {"auto", "fp32", "bf16"})), "auto, fp32 or bf16")
+           ->notifier(one_of("precision", {"auto", "fp32", "bf16"})),
+           "fp32, bf16 or auto: bf16 where the device has matrix instructions for it, but fp32 for score")
       ("chunk", po::value(&common_.chunk)->default_value(0, "automatic")->value_name("N")
            ->notifier(at_least<std::int64_t>("chunk", 0)), "tokens computed at once; results do not depend on it")
       ("seed", po::value(&common_.seed)->default_value(1)->value_name("N"), "of everything random")
