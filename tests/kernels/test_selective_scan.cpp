@@ -25,6 +25,7 @@ const ScanCase kCases[] = {
     {3, 40, 20, 7, {40, 0, 33}, 1, "7 = 4 + 1 + 1 + 1 states; an empty lane, one that ends in a new segment"},
     {2, 32, 48, 24, {32, 31}, 5, "24 = 16 + 8 states; valid at and just below a segment's end"},
     {1, 100, 40, 64, {97}, 0, "many states"},
+    {2, 200, 144, 16, {200, 60}, 0, "segments of a GPU and channels of two blocks; a lane in the first"},
     {2, 3, 16, 16, {0, 0}, 0, "nothing but padding"},
 };
 
