@@ -8,19 +8,20 @@
 namespace longstrand {
 
 template <class T>
-void rms_norm_forward(View<float, 2> residual, View<const T, 2> hidden, View<const float, 1> weight,
-                      float epsilon, View<T, 2> out, Context& context) {
+void rms_norm_forward(View<const float, 2> residual, View<const T, 2> hidden, View<const float, 1> weight,
+                      float epsilon, const RmsNormOutput<T>& output, Context& context) {
   const auto [rows, channels] = residual.shape;
   require_shape("rms_norm_forward: residual", residual, {rows, channels});
   require_shape("rms_norm_forward: hidden", hidden, {rows, channels}, true);
   require_shape("rms_norm_forward: weight", weight, {channels});
-  require_shape("rms_norm_forward: out", out, {rows, channels});
+  require_shape("rms_norm_forward: residual out", output.residual, {rows, channels});
+  require_shape("rms_norm_forward: normed", output.normed, {rows, channels});
   if constexpr (kCudaBuilt) {
     if (context.device.kind == DeviceKind::cuda) {
-      return cuda::rms_norm_forward(residual, hidden, weight, epsilon, out, context);
+      return cuda::rms_norm_forward(residual, hidden, weight, epsilon, output, context);
     }
   }
-  if constexpr (kCpuBuilt) return cpu::rms_norm_forward(residual, hidden, weight, epsilon, out);
+  if constexpr (kCpuBuilt) return cpu::rms_norm_forward(residual, hidden, weight, epsilon, output);
   throw NoCpuBackend();
 }
 
@@ -46,10 +47,10 @@ void rms_norm_backward(View<const float, 2> residual, View<const float, 1> weigh
   throw NoCpuBackend();
 }
 
-template void rms_norm_forward(View<float, 2>, View<const float, 2>, View<const float, 1>, float,
-                               View<float, 2>, Context&);
-template void rms_norm_forward(View<float, 2>, View<const bfloat16, 2>, View<const float, 1>, float,
-                               View<bfloat16, 2>, Context&);
+template void rms_norm_forward(View<const float, 2>, View<const float, 2>, View<const float, 1>, float,
+                               const RmsNormOutput<float>&, Context&);
+template void rms_norm_forward(View<const float, 2>, View<const bfloat16, 2>, View<const float, 1>, float,
+                               const RmsNormOutput<bfloat16>&, Context&);
 template void rms_norm_backward(View<const float, 2>, View<const float, 1>, float,
                                 const RmsNormGradient<float>&, Context&);
 template void rms_norm_backward(View<const float, 2>, View<const float, 1>, float,

@@ -1,6 +1,6 @@
 // RMSNorm with the residual stream in float (Zhang & Sennrich 2019):
 //
-//   residual += hidden;   out = residual / sqrt(mean(residual^2) + epsilon) * weight
+//   residual += hidden;   normed = residual / sqrt(mean(residual^2) + epsilon) * weight
 //
 // On a GPU D is at most 4096; more throws std::logic_error.
 #pragma once
@@ -10,20 +10,26 @@
 
 namespace longstrand {
 
-/// residual [M, D] in and out; hidden [M, D], or empty where there is nothing to add; weight [D]; out [M, D].
 template <class T>
-void rms_norm_forward(View<float, 2> residual, View<const T, 2> hidden, View<const float, 1> weight,
-                      float epsilon, View<T, 2> out, Context& context);
+struct RmsNormOutput {
+  View<float, 2> residual;  // [M, D]  with hidden added; may be the residual that goes in
+  View<T, 2> normed;        // [M, D]
+};
+
+/// residual [M, D]; hidden [M, D], or empty where there is nothing to add; weight [D].
+template <class T>
+void rms_norm_forward(View<const float, 2> residual, View<const T, 2> hidden, View<const float, 1> weight,
+                      float epsilon, const RmsNormOutput<T>& output, Context& context);
 
 template <class T>
 struct RmsNormGradient {
-  View<const T, 2> d_out;     // [M, D]
+  View<const T, 2> d_out;     // [M, D]  of normed
   View<float, 2> d_residual;  // [M, D]  in: gradient of the residual from above; out: with the norm's added
   View<T, 2> d_hidden;        // [M, D]  receives d_residual rounded to T
   View<float, 1> d_weight;    // [D]     accumulated
 };
 
-/// `residual` [M, D] as forward left it.
+/// `residual` [M, D] as forward put it out.
 template <class T>
 void rms_norm_backward(View<const float, 2> residual, View<const float, 1> weight, float epsilon,
                        const RmsNormGradient<T>& gradient, Context& context);

@@ -24,32 +24,34 @@ float inverse_rms(float sum_of_squares, std::int64_t count, float epsilon) {
   return 1.0F / std::sqrt(sum_of_squares / static_cast<float>(count) + epsilon);
 }
 
-/// residual[0, count) += hidden; returns the sum of its squares.
+/// total = residual + hidden, count elements of each; returns the sum of its squares. `total` may be
+/// `residual`; `hidden` may be null.
 template <class T>
-float add_and_sum_squares(const T* hidden, std::int64_t count, float* residual) {
+float add_and_sum_squares(const float* residual, const T* hidden, std::int64_t count, float* total) {
+  const bool changes = hidden != nullptr || total != residual;
   FloatVec squares = set(0.0F);
   for (std::int64_t d = 0; d < count; d += kLanes) {
     FloatVec r = load(residual + d, count - d);
-    if (hidden != nullptr) {
-      r = hn::Add(r, load(hidden + d, count - d));
-      store(r, residual + d, count - d);
-    }
+    if (hidden != nullptr) r = hn::Add(r, load(hidden + d, count - d));
+    if (changes) store(r, total + d, count - d);
     squares = hn::MulAdd(r, r, squares);
   }
   return sum_of_lanes(squares);
 }
 
 template <class T>
-void forward(View<float, 2> residual, View<const T, 2> hidden, View<const float, 1> weight, float epsilon,
-             View<T, 2> out) {
+void forward(View<const float, 2> residual, View<const T, 2> hidden, View<const float, 1> weight,
+             float epsilon, const RmsNormOutput<T>& output) {
   const auto [rows, channels] = residual.shape;
   for (std::int64_t m = 0; m < rows; ++m) {
-    float* r = residual.at(m);
-    const float squares = add_and_sum_squares(hidden.empty() ? nullptr : hidden.at(m), channels, r);
+    float* r = output.residual.at(m);
+    const float squares =
+        add_and_sum_squares(residual.at(m), hidden.empty() ? nullptr : hidden.at(m), channels, r);
     const FloatVec s = set(inverse_rms(squares, channels, epsilon));
     for (std::int64_t d = 0; d < channels; d += kLanes) {
       const std::int64_t left = channels - d;
-      store(hn::Mul(hn::Mul(load(r + d, left), s), load(weight.data + d, left)), out.at(m) + d, left);
+      store(hn::Mul(hn::Mul(load(r + d, left), s), load(weight.data + d, left)), output.normed.at(m) + d,
+            left);
     }
   }
 }
@@ -107,15 +109,15 @@ HWY_EXPORT(backward_float);
 HWY_EXPORT(backward_bfloat16);
 
 template <>
-void rms_norm_forward(View<float, 2> residual, View<const float, 2> hidden, View<const float, 1> weight,
-                      float epsilon, View<float, 2> out) {
-  HWY_DYNAMIC_DISPATCH(forward_float)(residual, hidden, weight, epsilon, out);
+void rms_norm_forward(View<const float, 2> residual, View<const float, 2> hidden, View<const float, 1> weight,
+                      float epsilon, const RmsNormOutput<float>& output) {
+  HWY_DYNAMIC_DISPATCH(forward_float)(residual, hidden, weight, epsilon, output);
 }
 
 template <>
-void rms_norm_forward(View<float, 2> residual, View<const bfloat16, 2> hidden, View<const float, 1> weight,
-                      float epsilon, View<bfloat16, 2> out) {
-  HWY_DYNAMIC_DISPATCH(forward_bfloat16)(residual, hidden, weight, epsilon, out);
+void rms_norm_forward(View<const float, 2> residual, View<const bfloat16, 2> hidden,
+                      View<const float, 1> weight, float epsilon, const RmsNormOutput<bfloat16>& output) {
+  HWY_DYNAMIC_DISPATCH(forward_bfloat16)(residual, hidden, weight, epsilon, output);
 }
 
 template <>

@@ -6,8 +6,8 @@
 namespace longstrand::cpu {
 
 template <class T>
-void rms_norm_forward(View<float, 2> residual, View<const T, 2> hidden, View<const float, 1> weight,
-                      float epsilon, View<T, 2> out);
+void rms_norm_forward(View<const float, 2> residual, View<const T, 2> hidden, View<const float, 1> weight,
+                      float epsilon, const RmsNormOutput<T>& output);
 
 template <class T>
 void rms_norm_backward(View<const float, 2> residual, View<const float, 1> weight, float epsilon,

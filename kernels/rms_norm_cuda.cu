@@ -53,13 +53,15 @@ struct ForwardOperands {
   std::int64_t rows;
   int channels;
   float epsilon;
-  float* residual;
+  const float* residual;
   std::int64_t residual_stride;
   const T* hidden;  // may be null
   std::int64_t hidden_stride;
   const float* weight;
-  T* out;
-  std::int64_t out_stride;
+  float* total;  // may be residual
+  std::int64_t total_stride;
+  T* normed;
+  std::int64_t normed_stride;
 };
 
 template <class T, class L>
@@ -67,7 +69,7 @@ __global__ void __launch_bounds__(L::threads) forward_kernel(ForwardOperands<T> 
   constexpr int kElements = L::elements;
   const std::int64_t row = std::int64_t{blockIdx.x} * L::groups + L::group_index();
   if (row >= op.rows) return;
-  float* residual = op.residual + row * op.residual_stride;
+  const float* residual = op.residual + row * op.residual_stride;
   float r[L::packets][kElements] = {};
 #pragma unroll
   for (int p = 0; p < L::packets; ++p) {
@@ -84,7 +86,13 @@ __global__ void __launch_bounds__(L::threads) forward_kernel(ForwardOperands<T> 
     for (int p = 0; p < L::packets; ++p) {
 #pragma unroll
       for (int i = 0; i < kElements; ++i) r[p][i] += h[p][i];
-      if (L::channel(p) < op.channels) store(r[p], residual + L::channel(p));
+    }
+  }
+  if (op.hidden != nullptr || op.total != op.residual) {
+    float* total = op.total + row * op.total_stride;
+#pragma unroll
+    for (int p = 0; p < L::packets; ++p) {
+      if (L::channel(p) < op.channels) store(r[p], total + L::channel(p));
     }
   }
   float squares[1] = {0.0F};
@@ -103,7 +111,7 @@ __global__ void __launch_bounds__(L::threads) forward_kernel(ForwardOperands<T> 
     load(op.weight + channel, weight);
 #pragma unroll
     for (int i = 0; i < kElements; ++i) r[p][i] *= s * weight[i];
-    store(r[p], op.out + row * op.out_stride + channel);
+    store(r[p], op.normed + row * op.normed_stride + channel);
   }
 }
 
@@ -202,8 +210,8 @@ __global__ void __launch_bounds__(L::threads) backward_kernel(BackwardOperands<T
 }  // namespace
 
 template <class T>
-void rms_norm_forward(View<float, 2> residual, View<const T, 2> hidden, View<const float, 1> weight,
-                      float epsilon, View<T, 2> out, Context& context) {
+void rms_norm_forward(View<const float, 2> residual, View<const T, 2> hidden, View<const float, 1> weight,
+                      float epsilon, const RmsNormOutput<T>& output, Context& context) {
   const auto [rows, channels] = residual.shape;
   if (rows == 0) return;
   const ForwardOperands<T> op{.rows = rows,
@@ -214,10 +222,13 @@ void rms_norm_forward(View<float, 2> residual, View<const T, 2> hidden, View<con
                               .hidden = hidden.data,
                               .hidden_stride = hidden.stride[0],
                               .weight = weight.data,
-                              .out = out.data,
-                              .out_stride = out.stride[0]};
+                              .total = output.residual.data,
+                              .total_stride = output.residual.stride[0],
+                              .normed = output.normed.data,
+                              .normed_stride = output.normed.stride[0]};
   const bool packets = channels % kPacket == 0 && rows_hold_packets(residual) && rows_hold_packets(hidden) &&
-                       rows_hold_packets(weight) && rows_hold_packets(out);
+                       rows_hold_packets(weight) && rows_hold_packets(output.residual) &&
+                       rows_hold_packets(output.normed);
   const cudaStream_t stream = stream_of(context);
   with_layout(channels, packets, [&]<class L>(L) {
     const auto blocks = static_cast<unsigned>(ceil_div(op.rows, L::groups));
@@ -261,10 +272,10 @@ void rms_norm_backward(View<const float, 2> residual, View<const float, 1> weigh
   add_row_sums(parts, gradient.d_weight, context);
 }
 
-template void rms_norm_forward(View<float, 2>, View<const float, 2>, View<const float, 1>, float,
-                               View<float, 2>, Context&);
-template void rms_norm_forward(View<float, 2>, View<const bfloat16, 2>, View<const float, 1>, float,
-                               View<bfloat16, 2>, Context&);
+template void rms_norm_forward(View<const float, 2>, View<const float, 2>, View<const float, 1>, float,
+                               const RmsNormOutput<float>&, Context&);
+template void rms_norm_forward(View<const float, 2>, View<const bfloat16, 2>, View<const float, 1>, float,
+                               const RmsNormOutput<bfloat16>&, Context&);
 template void rms_norm_backward(View<const float, 2>, View<const float, 1>, float,
                                 const RmsNormGradient<float>&, Context&);
 template void rms_norm_backward(View<const float, 2>, View<const float, 1>, float,

@@ -6,8 +6,8 @@
 namespace longstrand::cuda {
 
 template <class T>
-void rms_norm_forward(View<float, 2> residual, View<const T, 2> hidden, View<const float, 1> weight,
-                      float epsilon, View<T, 2> out, Context& context);
+void rms_norm_forward(View<const float, 2> residual, View<const T, 2> hidden, View<const float, 1> weight,
+                      float epsilon, const RmsNormOutput<T>& output, Context& context);
 
 template <class T>
 void rms_norm_backward(View<const float, 2> residual, View<const float, 1> weight, float epsilon,

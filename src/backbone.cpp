@@ -55,19 +55,22 @@ void Backbone<T>::layer(int index, View<float, 3> residual, View<T, 3> hidden, V
   const Arena::Scope scope(context.scratch);
   const auto normed = (keep ? *keep : context.scratch).template take<T, 3>(hidden.shape);
   const View<const T, 2> from_below = index == 0 ? View<const T, 2>{} : rows<const T>(hidden);
-  rms_norm_forward<T>(rows(residual), from_below, norm_weights_[index], norm_epsilon_, rows(normed), context);
+  // Layer 0 has nothing to add: what it takes is what it keeps.
+  const auto total = keep && index > 0 ? keep->template take<float, 3>(residual.shape) : residual;
+  rms_norm_forward<T>(rows<const float>(residual), from_below, norm_weights_[index], norm_epsilon_,
+                      {rows(total), rows(normed)}, context);
   auto kept = mixers_[index]->forward(normed, state, valid, hidden, keep, context);
   if (saved == nullptr) return;
   saved->normed = normed;
   saved->mixer = std::move(kept);
-  saved->residual = keep->take<float, 3>(residual.shape);
-  copy(residual, saved->residual, context);
+  saved->residual = total;
 }
 
 template <class T>
-void Backbone<T>::finish(View<float, 3> residual, View<const T, 3> hidden, View<T, 3> out,
-                         Context& context) const {
-  rms_norm_forward<T>(rows(residual), rows(hidden), norm_weights_.back(), norm_epsilon_, rows(out), context);
+void Backbone<T>::finish(View<const float, 3> residual, View<const T, 3> hidden, View<float, 3> total,
+                         View<T, 3> out, Context& context) const {
+  rms_norm_forward<T>(rows(residual), rows(hidden), norm_weights_.back(), norm_epsilon_,
+                      {rows(total), rows(out)}, context);
 }
 
 template <class T>
@@ -92,14 +95,14 @@ void Backbone<T>::layer_backward(int index, const Saved& saved, View<float, 3> d
 }
 
 template <class T>
-void Backbone<T>::finish_backward(View<const float, 3> residual, View<T, 3> d_out, View<float, 3> d_residual,
+void Backbone<T>::finish_backward(View<const float, 3> total, View<T, 3> d_out, View<float, 3> d_residual,
                                   View<T, 3> d_hidden, ParameterStore& gradients, Context& context) const {
   fill(d_residual, 0.0F, context);
   const RmsNormGradient<T> norm{.d_out = rows<const T>(d_out),
                                 .d_residual = rows(d_residual),
                                 .d_hidden = rows(d_hidden),
                                 .d_weight = gradients.flat(kFinalNormWeight)};
-  rms_norm_backward<T>(rows(residual), norm_weights_.back(), norm_epsilon_, norm, context);
+  rms_norm_backward<T>(rows(total), norm_weights_.back(), norm_epsilon_, norm, context);
 }
 
 template <class T>

@@ -33,8 +33,8 @@ class Backbone {
   /// About what all layers keep of a token for backward.
   std::int64_t saved_bytes_per_token() const;
 
-  /// What backward needs of one layer and chunk; it lies in the arena given as
-  /// `keep`.
+  /// What backward needs of one layer and chunk; it lies in the arena given as `keep`, but for the residual
+  /// of layer 0.
   struct Saved {
     View<float, 3> residual;
     View<T, 3> normed;
@@ -43,10 +43,13 @@ class Backbone {
 
   void embed(View<const std::uint8_t, 2> tokens, View<float, 3> residual, Context& context) const;
   /// hidden in: of the layer before, unread by layer 0; out: of this one. `keep` and `saved` together or not
-  /// at all.
+  /// at all: without, residual becomes this layer's; with, it stays, to be read on the way back, and the next
+  /// layer takes saved->residual.
   void layer(int index, View<float, 3> residual, View<T, 3> hidden, View<float, 2> state,
              View<const std::int64_t, 1> valid, Arena* keep, Saved* saved, Context& context) const;
-  void finish(View<float, 3> residual, View<const T, 3> hidden, View<T, 3> out, Context& context) const;
+  /// `total` receives the residual with hidden added; it may be `residual`.
+  void finish(View<const float, 3> residual, View<const T, 3> hidden, View<float, 3> total, View<T, 3> out,
+              Context& context) const;
   /// [M, D] -> [M, V]
   void logits(View<const T, 2> hidden, View<float, 2> logits, Context& context) const;
 
@@ -55,8 +58,8 @@ class Backbone {
   void layer_backward(int index, const Saved& saved, View<float, 3> d_residual, View<T, 3> d_hidden,
                       View<float, 2> d_state, View<const std::int64_t, 1> valid, ParameterStore& gradients,
                       Context& context) const;
-  /// d_residual and d_hidden are overwritten. `residual` as finish left it.
-  void finish_backward(View<const float, 3> residual, View<T, 3> d_out, View<float, 3> d_residual,
+  /// d_residual and d_hidden are overwritten. `total` as of finish.
+  void finish_backward(View<const float, 3> total, View<T, 3> d_out, View<float, 3> d_residual,
                        View<T, 3> d_hidden, ParameterStore& gradients, Context& context) const;
   /// d_logits [M, V] -> d_hidden [M, D], overwritten; d_weight [V, D] accumulated.
   void logits_backward(View<const T, 2> hidden, View<const T, 2> d_logits, View<T, 2> d_hidden,

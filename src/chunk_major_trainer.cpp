@@ -393,6 +393,7 @@ class ChunkMajorTrainer final : public Trainer::Engine {
     load_state(slot, item, layer, state, context);
     backbone_.layer(layer, slot.residual, slot.hidden, state, slot.chunk.valid, &slot.arena,
                     &slot.saved[layer], context);
+    slot.residual = slot.saved[layer].residual;
   }
 
   void layer_backward(Slot& slot, int layer, Context& context) {

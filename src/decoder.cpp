@@ -88,7 +88,7 @@ class StepEngine final : public Decoder::Engine {
       backbone_.layer(layer, residual_.view(), hidden_.view(), state_.view().index(layer), valid_.view(),
                       nullptr, nullptr, context_);
     }
-    backbone_.finish(residual_.view(), hidden_.view(), normed_.view(), context_);
+    backbone_.finish(residual_.view(), hidden_.view(), residual_.view(), normed_.view(), context_);
     backbone_.logits(rows<const T>(normed_.view()), logits_.view(), context_);
   }
 

@@ -55,7 +55,7 @@ void ReadoutStage<T>::compute(const InferenceChunk<T>& chunk, Arena& arena, Read
   const std::int64_t lanes = chunk.batch.lanes;
   // The features: T after the final norm; float where they are logits or the residual stream.
   const auto normed = context.scratch.take<T, 3>(chunk.hidden.shape);
-  backbone_.finish(chunk.residual, chunk.hidden, normed, context);
+  backbone_.finish(chunk.residual, chunk.hidden, chunk.residual, normed, context);
   View<float, 3> features;
   if (options_.layer > 0) {
     features = chunk.residual;  // with hidden added by finish()

@@ -37,7 +37,7 @@ class NextTokenHead final : public TrainingHead<T> {
     fill(d_lm_head_.view(), 0.0F, context);
   }
 
-  void forward(const TrainingChunk& chunk, View<float, 3> residual, View<const T, 3> hidden,
+  void forward(const TrainingChunk& chunk, View<const float, 3> residual, View<const T, 3> hidden,
                Context& context) override {
     const Arena::Scope scope(context.scratch);
     const Prediction p = predict(chunk, residual, hidden, context);
@@ -45,7 +45,7 @@ class NextTokenHead final : public TrainingHead<T> {
     cross_entropy_totals(p.input, p.loss, totals_.view(), context);
   }
 
-  void backward(const TrainingChunk& chunk, View<float, 3> residual, View<T, 3> hidden,
+  void backward(const TrainingChunk& chunk, View<const float, 3> residual, View<T, 3> hidden,
                 View<float, 3> d_residual, Context& context) override {
     const Arena::Scope scope(context.scratch);
     const Prediction p = predict(chunk, residual, hidden, context);
@@ -54,7 +54,7 @@ class NextTokenHead final : public TrainingHead<T> {
     cross_entropy_totals(p.input, p.loss, totals_.view(), context);
     const auto d_out = context.scratch.take<T, 3>(hidden.shape);
     backbone_.logits_backward(rows<const T>(p.out), d_logits, rows(d_out), d_lm_head_.view(), context);
-    backbone_.finish_backward(residual, d_out, d_residual, hidden, *gradients_, context);
+    backbone_.finish_backward(p.total, d_out, d_residual, hidden, *gradients_, context);
   }
 
   /// The head's gradient was kept apart: where it is tied, other threads add to the embedding's meanwhile.
@@ -77,21 +77,23 @@ class NextTokenHead final : public TrainingHead<T> {
 
  private:
   struct Prediction {
-    View<T, 3> out;  // [B, T, D]
+    View<float, 3> total;  // [B, T, D]  as of Backbone::finish
+    View<T, 3> out;        // [B, T, D]
     CrossEntropyInput input;
     View<float, 1> loss;  // [B * T]
   };
 
-  Prediction predict(const TrainingChunk& chunk, View<float, 3> residual, View<const T, 3> hidden,
+  Prediction predict(const TrainingChunk& chunk, View<const float, 3> residual, View<const T, 3> hidden,
                      Context& context) const {
     const std::int64_t count = hidden.shape[0] * hidden.shape[1];
     Prediction p;
+    p.total = context.scratch.take<float, 3>(hidden.shape);
     p.out = context.scratch.take<T, 3>(hidden.shape);
     p.loss = context.scratch.take<float, 1>({count});
     const auto logits = context.scratch.take<float, 2>({count, backbone_.vocabulary()});
     const auto target = context.scratch.take<std::int32_t, 1>({count});
     next_token_targets(chunk.tokens, chunk.next, chunk.valid, predicted_, target, context);
-    backbone_.finish(residual, hidden, p.out, context);
+    backbone_.finish(residual, hidden, p.total, p.out, context);
     backbone_.logits(rows<const T>(p.out), logits, context);
     p.input = {.logits = logits, .target = target};
     return p;
@@ -128,22 +130,24 @@ class ClassificationHead final : public TrainingHead<T> {
     if (gradients_ != nullptr) head_.add_gradient_to(*gradients_, context);
   }
 
-  void forward(const TrainingChunk& chunk, View<float, 3> residual, View<const T, 3> hidden,
+  void forward(const TrainingChunk& chunk, View<const float, 3> residual, View<const T, 3> hidden,
                Context& context) override {
     const Arena::Scope scope(context.scratch);
+    const auto total = context.scratch.take<float, 3>(hidden.shape);
     const auto out = context.scratch.take<T, 3>(hidden.shape);
-    backbone_.finish(residual, hidden, out, context);
+    backbone_.finish(residual, hidden, total, out, context);
     pool(chunk, out, context);
   }
 
-  void backward(const TrainingChunk& chunk, View<float, 3> residual, View<T, 3> hidden,
+  void backward(const TrainingChunk& chunk, View<const float, 3> residual, View<T, 3> hidden,
                 View<float, 3> d_residual, Context& context) override {
     const Arena::Scope scope(context.scratch);
+    const auto total = context.scratch.take<float, 3>(hidden.shape);
     const auto out = context.scratch.take<T, 3>(hidden.shape);
-    backbone_.finish(residual, hidden, out, context);
+    backbone_.finish(residual, hidden, total, out, context);
     if (chunk.first && chunk.last) pool(chunk, out, context);
     pooling_backward<T>(lanes_of(d_pooled_, *chunk.bundle), chunk.valid, chunk.ends, pooling_, out, context);
-    backbone_.finish_backward(residual, out, d_residual, hidden, *gradients_, context);
+    backbone_.finish_backward(total, out, d_residual, hidden, *gradients_, context);
   }
 
   BatchTotals totals(Context&) const override { return totals_; }

@@ -30,12 +30,12 @@ class TrainingHead {
   /// chunks of a bundle, first to last, before backward() is for any. Bundles of a single chunk go to
   /// backward() alone.
   virtual bool needs_whole_sequence() const = 0;
-  /// Adds the chunk's loss to totals(). Takes over residual and hidden, [B, T, D], of the last layer.
-  virtual void forward(const TrainingChunk& chunk, View<float, 3> residual, View<const T, 3> hidden,
+  /// Adds the chunk's loss to totals(); residual and hidden, [B, T, D], are those of the last layer.
+  virtual void forward(const TrainingChunk& chunk, View<const float, 3> residual, View<const T, 3> hidden,
                        Context& context) = 0;
   /// As forward (but for what forward has seen), then turns hidden into the gradient of the last layer's
   /// output and writes that of the residual.
-  virtual void backward(const TrainingChunk& chunk, View<float, 3> residual, View<T, 3> hidden,
+  virtual void backward(const TrainingChunk& chunk, View<const float, 3> residual, View<T, 3> hidden,
                         View<float, 3> d_residual, Context& context) = 0;
 
   /// Starts a batch of so many lanes. With `gradients`, they are added to; the head's own by finish_batch at

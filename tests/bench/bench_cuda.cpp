@@ -233,7 +233,7 @@ void bench_norm(std::int64_t tokens, std::int64_t width) {
          {median_ms(
               [&] {
                 rms_norm_forward<T>(residual.view(), View<const T, 2>(hidden.view()), weight.view(), 1e-5F,
-                                    out.view(), context);
+                                    {residual.view(), out.view()}, context);
               },
               wait),
           0},

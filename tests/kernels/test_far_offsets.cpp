@@ -261,7 +261,7 @@ LONGSTRAND_CUDA_TEST(FarOffsets, RmsNorm) {
     const Far<bfloat16> out(rows, kChannels);
     for (const bool end : kEnds) {
       rms_norm_forward<bfloat16>(residual.rows(end), hidden.rows(end), weight.of(end), kEpsilon,
-                                 out.rows(end), context());
+                                 {residual.rows(end), out.rows(end)}, context());
     }
     residual.expect_same_end("residual", tolerance::kExact);
     out.expect_same_end("out", tolerance::kExact);

@@ -58,18 +58,26 @@ void add(const Doubles& from, Doubles& to) {
   for (std::size_t i = 0; i < to.size(); ++i) to[i] += from.at(i);
 }
 
+enum class Residual { in_place, apart };
+
 template <class T>
-void check_forward(const Case& c, bool with_hidden) {
+void check_forward(const Case& c, bool with_hidden, Residual where) {
   Operands op(c);
   Guarded<T, 2> hidden({c.rows, c.channels}, c.gap + 1);
   hidden.fill([&] { return op.random.normal(0, c.scale); });
   Doubles total = op.residual.values();
   if (with_hidden) add(hidden.values(), total);
-  Guarded<T, 2> out({c.rows, c.channels}, c.gap);
+  Guarded<float, 2> apart({c.rows, c.channels}, c.gap + 2);
+  Guarded<T, 2> normed({c.rows, c.channels}, c.gap);
+  const bool in_place = where == Residual::in_place;
+  const Doubles before = op.residual.values();
   rms_norm_forward<T>(op.residual, with_hidden ? View<const T, 2>(hidden) : View<const T, 2>(), op.weight,
-                      kEpsilon, out, op.context);
-  expect_near("residual", op.residual.values(), total, tolerance::kForward);
-  expect_near("out", out.values(), reference::rms_norm(op.after(total)), forward_tolerance<T>());
+                      kEpsilon, {in_place ? op.residual : apart, normed}, op.context);
+  expect_near("residual", (in_place ? op.residual : apart).values(), total, tolerance::kForward);
+  expect_near("normed", normed.values(), reference::rms_norm(op.after(total)), forward_tolerance<T>());
+  if (!in_place) {
+    EXPECT_EQ(op.residual.values(), before);
+  }
 }
 
 template <class T>
@@ -97,9 +105,11 @@ LONGSTRAND_DEVICE_TEST(RmsNorm, AgreesWithTheReference) {
   on_each_target([] {
     for (const Case& each : kCases) {
       SCOPED_TRACE(each.reason);
-      check_forward<float>(each, true);
-      check_forward<float>(each, false);
-      check_forward<bfloat16>(each, true);
+      for (const Residual where : {Residual::in_place, Residual::apart}) {
+        check_forward<float>(each, true, where);
+        check_forward<float>(each, false, where);
+        check_forward<bfloat16>(each, true, where);
+      }
       check_backward<float>(each);
       check_backward<bfloat16>(each);
     }
@@ -111,7 +121,7 @@ LONGSTRAND_DEVICE_TEST(RmsNorm, IsGoodToOneMillionthOfEachElement) {
   on_each_target([&] {
     Operands op(c);
     Guarded<float, 2> out({c.rows, c.channels});
-    rms_norm_forward<float>(op.residual, {}, op.weight, kEpsilon, out, op.context);
+    rms_norm_forward<float>(op.residual, {}, op.weight, kEpsilon, {op.residual, out}, op.context);
     const Doubles expected = reference::rms_norm(op.after(op.residual.values()));
     const Doubles actual = out.values();
     for (std::size_t i = 0; i < expected.size(); ++i) {
@@ -137,10 +147,12 @@ LONGSTRAND_DEVICE_TEST(RmsNorm, RefusesOperandsThatDoNotFit) {
   Guarded<float, 2> fits({3, 5});
   Guarded<float, 2> narrow({3, 4});
   Guarded<float, 1> d_weight({5});
-  EXPECT_THROW(rms_norm_forward<float>(op.residual, narrow, op.weight, kEpsilon, fits, op.context),
-               std::logic_error);
-  EXPECT_THROW(rms_norm_forward<float>(op.residual, fits, op.weight, kEpsilon, narrow, op.context),
-               std::logic_error);
+  const auto forward = [&](View<const float, 2> hidden, const RmsNormOutput<float>& output) {
+    rms_norm_forward<float>(op.residual, hidden, op.weight, kEpsilon, output, op.context);
+  };
+  EXPECT_THROW(forward(narrow, {op.residual, fits}), std::logic_error);
+  EXPECT_THROW(forward(fits, {op.residual, narrow}), std::logic_error);
+  EXPECT_THROW(forward(fits, {narrow, fits}), std::logic_error);
   EXPECT_THROW(
       rms_norm_backward<float>(op.residual, op.weight, kEpsilon, {fits, narrow, fits, d_weight}, op.context),
       std::logic_error);
