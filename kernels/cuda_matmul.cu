@@ -89,18 +89,16 @@ MatmulShape rounded_up(const MatmulShape& shape) {
 }  // namespace
 
 cublasLtMatmulAlgo_t MatmulAlgorithms::find(const MatmulShape& shape, const Session& session) {
+  const auto found = found_.find(shape);
+  if (found != found_.end()) return found->second;
   const MatmulShape of_class = rounded_up(shape);
-  const cublasLtMatmulAlgo_t algorithm = chosen_for(of_class, session);
-  if (of_class == shape || fits(algorithm, shape, session)) return algorithm;
-  return chosen_for(shape, session);
-}
-
-const cublasLtMatmulAlgo_t& MatmulAlgorithms::chosen_for(const MatmulShape& shape, const Session& session) {
-  constexpr std::size_t kMost = 4096;  // a model needs some ten per class of lengths
-  const auto found = chosen_.find(shape);
-  if (found != chosen_.end()) return found->second;
-  if (chosen_.size() >= kMost) chosen_.clear();
-  return chosen_.emplace(shape, choose(shape, session)).first->second;
+  const bool heads_class = of_class == shape;
+  cublasLtMatmulAlgo_t algorithm = heads_class ? choose(shape, session) : find(of_class, session);
+  if (!heads_class && !fits(algorithm, shape, session)) algorithm = choose(shape, session);
+  constexpr std::size_t kMost = 16384;  // 3 MiB; a model needs some ten per number of tokens
+  if (found_.size() >= kMost) found_.clear();
+  found_.emplace(shape, algorithm);
+  return algorithm;
 }
 
 std::uint32_t matmul_alignment_bytes(const void* pointer) {

@@ -29,7 +29,8 @@ struct MatmulShape {
   auto operator<=>(const MatmulShape&) const = default;
 };
 
-/// The algorithms chosen so far on a device: a choice takes about 0.1 ms.
+/// The algorithms found so far on a device: to choose one takes about 0.1 ms, to see whether one fits another
+/// shape some microseconds.
 class MatmulAlgorithms {
  public:
   /// The same one for the same shape, whatever was asked before. Throws std::runtime_error where there is
@@ -37,9 +38,7 @@ class MatmulAlgorithms {
   cublasLtMatmulAlgo_t find(const MatmulShape& shape, const Session& session);
 
  private:
-  const cublasLtMatmulAlgo_t& chosen_for(const MatmulShape& shape, const Session& session);
-
-  std::map<MatmulShape, cublasLtMatmulAlgo_t> chosen_;
+  std::map<MatmulShape, cublasLtMatmulAlgo_t> found_;
 };
 
 /// The alignment of `pointer` as far as it matters to cuBLASLt.
