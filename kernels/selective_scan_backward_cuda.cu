@@ -5,6 +5,7 @@
 //
 // Gradients of B and C are sums over channels: a warp adds up its 32 channels by way of shared memory, a
 // block its warps, and a last kernel the blocks, always in the same order.
+#include "kernels/cuda_column_sums.cuh"
 #include "kernels/cuda_reduce.cuh"
 #include "kernels/selective_scan_cuda.cuh"
 #include "kernels/selective_scan_cuda.hpp"
@@ -17,7 +18,7 @@ constexpr int kWarps = kScanThreads / 32;
 constexpr int kRun_tokens = 4;  // walked in registers
 constexpr int kRuns = kScanTile_tokens / kRun_tokens;
 constexpr int kSums = 2 * kScanStates;  // of dB and dC, side by side
-constexpr unsigned kAllLanes = 0xffffffffU;
+static_assert(kSums == kColumnSums);
 constexpr float kLn2 = 0.6931471805599453F;
 
 template <class T>
@@ -39,48 +40,6 @@ struct Shared {
   float4 products[kWarps][32][kSums / 4];  // of a token: by channel
   float sums[kWarps][kScanTile_tokens][kSums];
   float state[kRuns][kScanStates][kScanThreads];  // before every run of the tile
-};
-
-/// Adds up every column of a warp's 32 rows of kSums values; a thread ends with one column's sum, that of
-/// index column_of(). Quads of a row are permuted so that rows are written, and columns read, without bank
-/// conflicts.
-class ColumnSums {
- public:
-  __device__ explicit ColumnSums(float4 (&rows)[32][kSums / 4])
-      : rows_(rows), thread_(static_cast<int>(threadIdx.x) % 32) {}
-
-  __device__ void put(int quad, float4 values) const { rows_[thread_][quad ^ (thread_ % kQuads)] = values; }
-
-  __device__ float sum() const {
-    __syncwarp();
-    // The addresses are cheap, but there are many of them: not to be kept in registers between calls.
-    int quad = thread_ % kQuads;
-    asm volatile("" : "+r"(quad));
-    const float4(*const rows)[kQuads] = rows_ + thread_ / kQuads * kRowsOfThread;
-    float4 value[kRowsOfThread];
-#pragma unroll
-    for (int i = 0; i < kRowsOfThread; ++i) value[i] = rows[i][quad ^ i];
-    __syncwarp();  // all loads are under way before the first is waited for
-    float4 total = value[0];
-#pragma unroll
-    for (int i = 1; i < kRowsOfThread; ++i) {
-      total.x += value[i].x, total.y += value[i].y, total.z += value[i].z, total.w += value[i].w;
-    }
-    const bool upper = thread_ & 16, odd = thread_ & 8;
-    const float low = (upper ? total.z : total.x) + __shfl_xor_sync(kAllLanes, upper ? total.x : total.z, 16);
-    const float high =
-        (upper ? total.w : total.y) + __shfl_xor_sync(kAllLanes, upper ? total.y : total.w, 16);
-    return (odd ? high : low) + __shfl_xor_sync(kAllLanes, odd ? low : high, 8);
-  }
-  __device__ int column_of() const { return thread_ % kQuads * 4 + (thread_ & 16) / 8 + (thread_ & 8) / 8; }
-
- private:
-  static constexpr int kQuads = kSums / 4;
-  static constexpr int kRowsOfThread = 32 / (32 / kQuads);
-  static_assert(kQuads == 8);
-
-  float4 (&rows_)[32][kSums / 4];
-  int thread_;
 };
 
 template <class T, bool kFirstGroup>
