@@ -21,9 +21,9 @@ namespace {
 /// stay in cache (measured from 32 to 256 on Zen 4 and Sapphire Rapids, d_model 256, fp32 and bf16: 128 is
 /// the fastest, 64 is 5 to 10 % behind).
 constexpr std::int64_t kCpuChunk_tokens = 128;
-/// On a GPU: what the activations of one layer may take, rounded down to a power of two in tokens. 128 Ki
-/// tokens of d_model 256 in bfloat16.
-constexpr std::int64_t kGpuActivations_bytes = std::int64_t{1} << 30;
+/// On a GPU: what a layer would keep of a chunk for backward, rounded down to a power of two in tokens. 128
+/// Ki tokens of d_model 256 in bfloat16.
+constexpr std::int64_t kGpuActivations_bytes = std::int64_t{3} << 29;
 /// Reads of 100 bases fill a quarter of a chunk then, and the state of all lanes stays below a chunk's
 /// activations.
 constexpr std::int64_t kGpuLanes = 512;
