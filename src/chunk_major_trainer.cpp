@@ -38,8 +38,8 @@ Limits cpu_limits(std::int64_t saved_bytes_per_token) {
 /// 20 to 30 % longer for each of 25 Ki tokens of d_model 256 than for each of 128 Ki. What is kept of a chunk
 /// is about nine tenths of all memory, weights and optimizer aside.
 Limits gpu_limits(std::int64_t saved_bytes_per_token, std::int64_t state_bytes, std::int64_t memory_bytes) {
-  // Up to here, spare the second forward pass: 2^17 tokens of d_model 256, 8 layers, bfloat16.
-  constexpr std::int64_t kWhole_bytes = 9 * kGiB;
+  // Up to here, spare the second forward pass: 300,000 tokens of d_model 256, 8 layers, bfloat16.
+  constexpr std::int64_t kWhole_bytes = 20 * kGiB;
   // Else this is enough, 59 Ki tokens of that model, where one pass over 2^20 tokens would keep 69 GiB,
   constexpr std::int64_t kChunk_bytes = 4 * kGiB;
   // but for wide and deep models, which get more.
