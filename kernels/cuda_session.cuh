@@ -7,6 +7,7 @@
 
 #include <cstdint>
 #include <stdexcept>
+#include <string>
 
 #include "kernels/context.hpp"
 #include "kernels/cuda_matmul.cuh"
@@ -19,6 +20,9 @@ namespace longstrand::cuda {
 /// Throws std::runtime_error (DeviceOutOfMemory where memory ran out) that names `what`.
 void check(cudaError_t status, const char* what);
 void check(cublasStatus_t status, const char* what);
+
+/// Empty, or why cuBLASLt cannot be loaded.
+std::string blas_fault();
 
 class Session {
  public:

@@ -51,7 +51,9 @@ CudaProbe probe(int index) {
   result.compute_capability = properties.major * 10 + properties.minor;
   const std::string name =
       concat(properties.name, ", compute capability ", properties.major, ".", properties.minor);
-  if (status == cudaSuccess) {
+  if (status == cudaSuccess && !blas_fault().empty()) {
+    result.description = concat(name, ": ", blas_fault());
+  } else if (status == cudaSuccess) {
     result.state = CudaState::usable;
     result.description = concat(name, ", ", properties.totalGlobalMem >> 30, " GiB");
   } else if (status == cudaErrorNoKernelImageForDevice) {
