@@ -10,6 +10,7 @@
 #include "fixtures.hpp"
 #include "io/input_error.hpp"
 #include "io/sequence_source.hpp"
+#include "leak_suppressions.hpp"
 #include "support/temporary_directory.hpp"
 
 namespace longstrand::io {
@@ -197,6 +198,7 @@ void expect_beginning_of(const Records& all, const Records& found) {
 
 // A prefix of the file is an error wherever the format can show it, and never invents a base.
 TEST_P(ReaderContract, IsNeverFooledByATruncatedFile) {
+  fixtures::htslib_threads_leak = true;
   const std::string whole = test::content_of(write(kRecords));
   const Records all = expected(kRecords);
   const std::string path = folder_ / "truncated";
