@@ -2,7 +2,7 @@
 // segment of the sequence; a block holds kScanThreads channels of one lane, which read B and C of a tile of
 // tokens from shared memory. More states are taken in groups, one launch each: all results but the states are
 // sums over states. The segments of a sequence run at the same time: a first kernel scans each from
-// a zero state, a second one turns the results into the state before every segment (selective_scan_segments),
+// a zero state, a second one turns the results into the state before every segment (scan_segments_forward),
 // and the last starts from those. Forward, a single segment takes the last alone.
 #pragma once
 
@@ -76,7 +76,7 @@ using ScanTile = float[kScanTile_tokens][kScanStates];
 template <class T>
 SegmentStates take_segments(const ScanOperands<T>& operands, Context& context);
 
-/// The state before every segment, and after the last one into `final`. With one segment, `initial` copied.
+/// The state before every segment, and after the last one into `final`.
 template <class T>
 void scan_segments_forward(const ScanOperands<T>& operands, View<const float, 3> initial,
                            const SegmentStates& segments, View<float, 3> final, Context& context);
@@ -131,15 +131,6 @@ __device__ inline float softplus(float x) {
 
 /// 1 / (1 + exp(-x)).
 __device__ inline float sigmoid(float x) { return __fdividef(1.0F, 1.0F + exp2_approx(-x * kLog2E)); }
-
-/// A row of shared memory that all threads read: vector loads, one transaction each.
-__device__ inline void read_row(const float (&row)[kScanStates], float (&to)[kScanStates]) {
-#pragma unroll
-  for (int n = 0; n < kScanStates; n += 4) {
-    const float4 quad = *reinterpret_cast<const float4*>(row + n);
-    to[n] = quad.x, to[n + 1] = quad.y, to[n + 2] = quad.z, to[n + 3] = quad.w;
-  }
-}
 
 /// Brings tiles of kOperands operands, a column a thread, and of kCoefficients of B and C into shared memory,
 /// one tile ahead of its use. Positions count tokens of a segment in the order in which they are walked.
@@ -202,8 +193,13 @@ class TileLoader {
   __device__ float operand(int i, int t, int parity) const {
     return to_float(shared_.operand[parity][i][t][threadIdx.x]);
   }
+  /// A row of B or C, the same for all threads: vector loads, one transaction each.
   __device__ void read_coefficients(int i, int t, float (&to)[kScanStates]) const {
-    read_row(shared_.coefficient[i][t], to);
+#pragma unroll
+    for (int n = 0; n < kScanStates; n += 4) {
+      const float4 quad = *reinterpret_cast<const float4*>(shared_.coefficient[i][t] + n);
+      to[n] = quad.x, to[n + 1] = quad.y, to[n + 2] = quad.z, to[n + 3] = quad.w;
+    }
   }
 
  private:

@@ -8,46 +8,6 @@ namespace {
 
 enum class Direction { forward, backward };
 
-/// 2^(a b) for -126 <= a b <= 0, to 2 ulp, without the special function unit, which has an eighth of the
-/// multipliers' rate: sharing the exponentials out to both is faster than either alone.
-__device__ inline float exp2_polynomial(float a, float b) {
-  constexpr float kRound = 12582912.0F;  // 1.5 * 2^23: adding it leaves the nearest integer in the low bits
-  const float rounded = fmaf(a, b, kRound);
-  const float f = fmaf(a, b, kRound - rounded);
-  float p = 0.0013333558F;
-  p = fmaf(p, f, 0.009618129F);
-  p = fmaf(p, f, 0.05550411F);
-  p = fmaf(p, f, 0.2402265F);
-  p = fmaf(p, f, 0.69314718F);
-  p = fmaf(p, f, 1.0F);
-  return __int_as_float(__float_as_int(p) + (__float_as_int(rounded) << 23));
-}
-
-/// exp(dt A) for the states of a channel, the first kOnMultipliers of them by polynomials.
-template <int kOnMultipliers>
-class DecayFactors {
- public:
-  /// decay: A log2(e).
-  __device__ explicit DecayFactors(const float (&decay)[kScanStates]) : decay_(decay) {
-    float fastest = 1.0F;
-#pragma unroll
-    for (int n = 0; n < kOnMultipliers; ++n) fastest = fmaxf(fastest, -decay[n]);
-    longest_dt_ = 126.0F / fastest;
-  }
-  __device__ void set_dt(float dt) { dt_ = dt, shortened_dt_ = fminf(dt, longest_dt_); }
-  __device__ float operator()(int n) const {
-    return n < kOnMultipliers ? exp2_polynomial(shortened_dt_, decay_[n]) : exp2_approx(dt_ * decay_[n]);
-  }
-
- private:
-  const float (&decay_)[kScanStates];
-  float longest_dt_;  // within the polynomial's range: beyond it, the factor is as good as 0
-  float dt_ = 0, shortened_dt_ = 0;
-};
-
-/// How many of 16 exponentials the multipliers take: what balances the two units in this kernel.
-constexpr int kOnMultipliers = 2;
-
 template <class T, Direction kDirection>
 using LocalLoader = TileLoader<T, kDirection == Direction::forward ? 2 : 3, 1>;
 
@@ -85,11 +45,9 @@ __global__ void __launch_bounds__(kScanThreads, 6)
   const float bias = in.delta_bias[column];
   float decay[kScanStates], h[kScanStates] = {};
   read_decay(in, column, decay);
-  DecayFactors<kOnMultipliers> factors(decay);
   float total_dt = 0;
   const auto step = [&](int t, int parity) {
     const float dt = softplus(loader.operand(0, t, parity) + bias);
-    factors.set_dt(dt);
     total_dt += dt;
     float row[kScanStates];
     loader.read_coefficients(0, t, row);
@@ -97,14 +55,14 @@ __global__ void __launch_bounds__(kScanThreads, 6)
       const float dt_u = dt * loader.operand(1, t, parity);
 #pragma unroll
       for (int n = 0; n < kScanStates; ++n) {
-        h[n] = fmaf(factors(n), h[n], dt_u * row[n]);
+        h[n] = fmaf(exp2_approx(dt * decay[n]), h[n], dt_u * row[n]);
       }
     } else {
       const float z = loader.operand(1, t, parity);
       const float d_y = loader.operand(2, t, parity) * z * sigmoid(z);
 #pragma unroll
       for (int n = 0; n < kScanStates; ++n) {
-        h[n] = factors(n) * fmaf(row[n], d_y, h[n]);
+        h[n] = exp2_approx(dt * decay[n]) * fmaf(row[n], d_y, h[n]);
       }
     }
   };
