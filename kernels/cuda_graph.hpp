@@ -3,7 +3,6 @@
 #pragma once
 
 #include <functional>
-#include <memory>
 
 #include "kernels/context.hpp"
 
@@ -11,12 +10,7 @@ namespace longstrand::cuda {
 
 class Graph;
 void destroy(Graph* graph) noexcept;
-struct GraphDelete {
-  void operator()(Graph* graph) const noexcept {
-    if constexpr (kCudaBuilt) destroy(graph);
-  }
-};
-using GraphPtr = std::unique_ptr<Graph, GraphDelete>;
+using GraphPtr = Handle<Graph>;
 
 /// Calls `operations`, of which nothing is done: what they put on the context's stream is recorded. They must
 /// be such as neither wait for the device nor allocate on it, or std::runtime_error is thrown; the context

@@ -52,27 +52,27 @@ template <class T>
 void fill_runs(T* to, std::int64_t rows, std::int64_t row_size, std::int64_t row_stride, T value,
                Context& context);
 
+/// Owner of a T that only .cu files know, by the destroy(T*) beside its declaration.
+struct Destroy {
+  template <class T>
+  void operator()(T* object) const noexcept {
+    if constexpr (kCudaBuilt) destroy(object);
+  }
+};
+template <class T>
+using Handle = std::unique_ptr<T, Destroy>;
+
 /// A stream on a device and the library handles that work on it.
 class Session;
 void destroy(Session* session) noexcept;
-struct SessionDelete {
-  void operator()(Session* session) const noexcept {
-    if constexpr (kCudaBuilt) destroy(session);
-  }
-};
-using SessionPtr = std::unique_ptr<Session, SessionDelete>;
+using SessionPtr = Handle<Session>;
 SessionPtr make_session(Device device);
 void synchronize(Session& session);
 
 /// A mark between operations that the host can wait for.
 class Event;
 void destroy(Event* event) noexcept;
-struct EventDelete {
-  void operator()(Event* event) const noexcept {
-    if constexpr (kCudaBuilt) destroy(event);
-  }
-};
-using EventPtr = std::unique_ptr<Event, EventDelete>;
+using EventPtr = Handle<Event>;
 EventPtr make_event(Device device);
 /// Behind all operations so far.
 void record(Event& event, Context& context);
