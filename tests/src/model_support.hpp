@@ -14,6 +14,7 @@
 #include "src/safetensors.hpp"
 #include "src/trainer.hpp"
 #include "support/device_under_test.hpp"
+#include "support/random.hpp"
 
 namespace longstrand::test {
 
@@ -44,6 +45,22 @@ inline std::vector<Tokens> read_lanes(SafetensorsReader& file, const std::string
   const std::int64_t length = info.shape.back();
   for (auto at = all.begin(); at != all.end(); at += length) lanes.emplace_back(at, at + length);
   return lanes;
+}
+
+/// A model whose weights are far enough from their start for state to matter over hundreds of tokens.
+inline Model small_model(std::int64_t d_state = 16) {
+  Model model({.d_model = 24, .n_layer = 3, .d_state = d_state}, 1);
+  Random random(1);
+  const View<float, 1> all = model.parameters().all();
+  for (std::int64_t i = 0; i < all.size(); ++i) all.data[i] += static_cast<float>(0.1 * random.normal());
+  return model;
+}
+
+inline Tokens random_dna(std::int64_t length, std::uint64_t stream) {
+  Random random(stream);
+  Tokens tokens(static_cast<std::size_t>(length));
+  for (std::uint8_t& token : tokens) token = static_cast<std::uint8_t>(random.integer(7, 11));
+  return tokens;
 }
 
 /// Chunks of records, one record a lane, all beginning at once.

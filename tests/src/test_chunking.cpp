@@ -9,22 +9,6 @@
 namespace longstrand::test {
 namespace {
 
-/// A small model whose weights are far enough from their start for state to matter over hundreds of tokens.
-Model small_model(std::uint64_t seed = 1) {
-  Model model({.d_model = 24, .n_layer = 3, .d_state = 16}, seed);
-  Random random(seed);
-  const View<float, 1> all = model.parameters().all();
-  for (std::int64_t i = 0; i < all.size(); ++i) all.data[i] += static_cast<float>(0.1 * random.normal());
-  return model;
-}
-
-Tokens random_dna(std::int64_t length, std::uint64_t stream) {
-  Random random(stream);
-  Tokens tokens(static_cast<std::size_t>(length));
-  for (std::uint8_t& token : tokens) token = static_cast<std::uint8_t>(random.integer(7, 11));
-  return tokens;
-}
-
 constexpr std::int64_t kLength = 1203;
 const std::vector<std::int64_t> kChunks = {1, 7, 64, 1000, kLength};
 

@@ -11,24 +11,8 @@
 namespace longstrand::test {
 namespace {
 
-/// A small model whose weights are far enough from their start for state to matter. `d_state` 20: the GPU
-/// takes states in groups of 16.
-Model small_model(std::int64_t d_state = 20) {
-  Model model({.d_model = 24, .n_layer = 3, .d_state = d_state}, 1);
-  Random random(1);
-  const View<float, 1> all = model.parameters().all();
-  for (std::int64_t i = 0; i < all.size(); ++i) all.data[i] += static_cast<float>(0.1 * random.normal());
-  return model;
-}
-
-Tokens random_dna(std::int64_t length, std::uint64_t stream) {
-  Random random(stream);
-  Tokens tokens(static_cast<std::size_t>(length));
-  for (std::uint8_t& token : tokens) token = static_cast<std::uint8_t>(random.integer(7, 11));
-  return tokens;
-}
-
-using Logits = std::vector<float>;  // [L, V]
+constexpr std::int64_t kStates = 20;  // the GPU takes states in groups of 16
+using Logits = std::vector<float>;    // [L, V]
 
 /// Appends to logits[b] what lane b yields.
 void step(Decoder& decoder, const Tokens& tokens, std::vector<Logits>& logits) {
@@ -75,7 +59,7 @@ LONGSTRAND_DEVICE_TEST(Decoder, TokenByTokenEqualsOnePass) {
 
 LONGSTRAND_DEVICE_TEST(Decoder, InBFloat16TokenByTokenIsCloseToOnePass) {
   if (!has_bfloat16_products(device_under_test())) GTEST_SKIP() << "no products in bfloat16 here";
-  const Model model = small_model();
+  const Model model = small_model(kStates);
   const std::vector<Tokens> sequences = {random_dna(100, 1), random_dna(100, 2)};
   Decoder decoder(model, on_device({.precision = Precision::bf16}), 2);
   const std::vector<Logits> expected = in_one_pass(model, sequences, Precision::bf16);
@@ -86,7 +70,7 @@ LONGSTRAND_DEVICE_TEST(Decoder, InBFloat16TokenByTokenIsCloseToOnePass) {
 }
 
 LONGSTRAND_DEVICE_TEST(Decoder, LanesDoNotTouchOneAnother) {
-  const Model model = small_model();
+  const Model model = small_model(kStates);
   const Tokens one = random_dna(60, 1), another = random_dna(60, 2), third = random_dna(60, 3);
   Decoder first(model, on_device(), 2), second(model, on_device(), 2);
   const std::vector<Logits> beside_another = decode(first, {one, another});
@@ -96,7 +80,7 @@ LONGSTRAND_DEVICE_TEST(Decoder, LanesDoNotTouchOneAnother) {
 }
 
 LONGSTRAND_DEVICE_TEST(Decoder, AResetLaneStartsAfreshAndTheOtherGoesOn) {
-  const Model model = small_model();
+  const Model model = small_model(kStates);
   const Tokens one = random_dna(40, 1), whole = random_dna(80, 2), next = random_dna(40, 3);
   const Tokens begin(whole.begin(), whole.begin() + 40), rest(whole.begin() + 40, whole.end());
   Decoder decoder(model, on_device(), 2), fresh(model, on_device(), 2);
@@ -110,7 +94,7 @@ LONGSTRAND_DEVICE_TEST(Decoder, AResetLaneStartsAfreshAndTheOtherGoesOn) {
 }
 
 LONGSTRAND_DEVICE_TEST(Decoder, ASavedStateGoesOnInAnyLane) {
-  const Model model = small_model();
+  const Model model = small_model(kStates);
   const Tokens begin = random_dna(40, 1), other = random_dna(40, 2), rest = random_dna(40, 3);
   Decoder decoder(model, on_device(), 2), later(model, on_device(), 2);
   decode(decoder, {begin, other});
@@ -124,7 +108,7 @@ LONGSTRAND_DEVICE_TEST(Decoder, ASavedStateGoesOnInAnyLane) {
 }
 
 LONGSTRAND_DEVICE_TEST(Decoder, RefusesWhatItCannotDo) {
-  const Model model = small_model();
+  const Model model = small_model(kStates);
   EXPECT_THROW(Decoder(model, on_device(), 0), std::invalid_argument);
   Decoder decoder(model, on_device(), 2);
   EXPECT_THROW(decoder.step(Tokens{7}), std::invalid_argument);
