@@ -2,11 +2,14 @@
 //
 //   s_t = bias + sum_k weight[d, k] x_{t - (K - 1) + k};   out_t = s_t sigmoid(s_t)
 //
-// The state holds the K - 1 inputs before the chunk, oldest first. Tokens at and past valid[b] are padding:
-// they do not enter the state, and their out and gradients are written as zero.
+// t counts the tokens as they are walked: from the first to the last or, in reverse, from the last valid one
+// to the first, so that the convolution looks to the right. The state holds the K - 1 inputs walked before
+// the chunk's, oldest first. Tokens at and past valid[b] are padding: they do not enter the state, and their
+// out and gradients are written as zero.
 #pragma once
 
 #include "kernels/context.hpp"
+#include "kernels/direction.hpp"
 #include "kernels/view.hpp"
 
 namespace longstrand {
@@ -22,6 +25,7 @@ struct CausalConvInput {
   View<const float, 1> bias;          // [D]
   View<const float, 3> state;         // [B, K - 1, D]
   View<const std::int64_t, 1> valid;  // [B]
+  Direction direction = Direction::forward;
 };
 
 template <class T>

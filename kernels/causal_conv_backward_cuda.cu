@@ -1,8 +1,7 @@
 // With d_sum_t = d_out_t silu'(s_t), an input gets back d_x_t = sum_k weight[k] d_sum_{t + (K - 1) - k}. A
-// thread walks its run forward and K - 1 tokens beyond: as soon as d_sum_t is known, the gradient of the
-// input K - 1 tokens back is complete. The last K - 1 inputs also are the final state, whose gradient is
-// added; inputs before the chunk are the initial state, which a small kernel looks after when all have read
-// the final one.
+// thread walks its run and K - 1 tokens beyond: as soon as d_sum_t is known, the gradient of the input K - 1
+// tokens back is complete. The last K - 1 inputs also are the final state, whose gradient is added; inputs
+// before the chunk are the initial state, which a small kernel looks after when all have read the final one.
 //
 // Every thread adds up the gradients of its taps over its run and leaves them in a row of partial sums.
 #include "kernels/causal_conv_cuda.cuh"
@@ -61,12 +60,12 @@ __device__ void backward_step(const Operands<T>& op, const Taps<K, V>& taps, con
   float d_sums[K - 1 + kTokens][V];
   conv::copy_rows<K - 1>(walk.inputs, inputs);
   conv::copy_rows<K - 1>(walk.d_sums, d_sums);
-  const T* x = op.in.x.at(run.lane, run.begin + first, channel);
-  const T* d_out = op.d_out.at(run.lane, run.begin + first, channel);
+  const T* x = op.in.x.at(run.lane, run.row(first), channel);
+  const T* d_out = op.d_out.at(run.lane, run.row(first), channel);
 #pragma unroll
   for (int u = 0; u < kTokens; ++u) {
-    load(x + u * op.in.x.token_stride, inputs[K - 1 + u]);
-    load(d_out + u * op.d_out.token_stride, d_sums[K - 1 + u]);
+    load(x + u * run.order.step * op.in.x.token_stride, inputs[K - 1 + u]);
+    load(d_out + u * run.order.step * op.d_out.token_stride, d_sums[K - 1 + u]);
   }
 #pragma unroll
   for (int u = 0; u < kTokens; ++u) {
@@ -76,13 +75,13 @@ __device__ void backward_step(const Operands<T>& op, const Taps<K, V>& taps, con
     if (first < run.count) add_to_taps(inputs + u, d_sum, walk);
   }
   if (first >= K - 1) {
-    T* d_x = op.d_x.at(run.lane, run.begin + first - (K - 1), channel);
+    T* d_x = op.d_x.at(run.lane, run.row(first - (K - 1)), channel);
 #pragma unroll
     for (int u = 0; u < kTokens; ++u) {
       float result[V];
 #pragma unroll
       for (int i = 0; i < V; ++i) result[i] = taps.correlate(d_sums + u, i);
-      store(result, d_x + u * op.d_x.token_stride);
+      store(result, d_x + u * run.order.step * op.d_x.token_stride);
     }
   }
   conv::copy_rows<K - 1>(inputs + kTokens, walk.inputs);
@@ -105,7 +104,7 @@ __device__ void finish(const Operands<T>& op, const Taps<K, V>& taps, const Run&
     load(op.d_state.at(run.lane, k, channel), result);
 #pragma unroll
     for (int i = 0; i < V; ++i) result[i] += taps.correlate(d_sums + k, i);
-    store(result, op.d_x.at(run.lane, run.begin + t, channel));
+    store(result, op.d_x.at(run.lane, run.row(t), channel));
   }
   const float zeros[V] = {};
   for (int t = run.valid; t < run.count; ++t) store(zeros, op.d_x.at(run.lane, run.begin + t, channel));
@@ -125,7 +124,7 @@ __device__ void write_parts(const Operands<T>& op, std::int64_t row, int first_c
 
 template <int K, int V, class T>
 __global__ void __launch_bounds__(conv::kThreads) backward_kernel(Operands<T> op, Plan plan) {
-  const Run run = Run::of_thread<K - 1>(plan, op.in.valid);
+  const Run run = Run::of_thread<K - 1>(plan, op.in);
   if (run.lane >= plan.lanes) return;
   const int channel = run.packet * V;
   const Taps<K, V> taps(op.in, channel);
@@ -154,6 +153,7 @@ __global__ void __launch_bounds__(conv::kThreads) initial_state_kernel(Operands<
   if (lane >= plan.lanes) return;
   const int channel = static_cast<int>(thread % plan.packets) * V;
   const std::int64_t valid = op.in.valid[lane];
+  const TokenOrder order = op.in.order(lane);
   const Taps<K, V> taps(op.in, channel);
   float window[2 * (K - 1)][V] = {};
   conv::load_history<K>(op.in, lane, 0, channel, window);
@@ -167,9 +167,9 @@ __global__ void __launch_bounds__(conv::kThreads) initial_state_kernel(Operands<
       for (int i = 0; i < V; ++i) d_initial[t][i] += d_final[i];
       continue;
     }
-    load(op.in.x.at(lane, t, channel), window[K - 1 + t]);
+    load(op.in.x.at(lane, order.row(t), channel), window[K - 1 + t]);
     float d_out[V];
-    load(op.d_out.at(lane, t, channel), d_out);
+    load(op.d_out.at(lane, order.row(t), channel), d_out);
 #pragma unroll
     for (int i = 0; i < V; ++i) {
       const float d_sum = d_out[i] * conv::silu_slope(taps.convolve(window + t, i));

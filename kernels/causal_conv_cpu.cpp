@@ -60,9 +60,10 @@ void forward_group(const CausalConvInput<T>& input, const View<T, 3>& out, const
   FloatVec window[kTaps];
   for (int k = 0; k + 1 < kTaps; ++k) window[k] = load(input.state.at(lane, k, group.channel), group.count);
   const std::int64_t valid = *input.valid.at(lane);
+  const TokenOrder order(input.direction, valid);
   for (std::int64_t t = 0; t < valid; ++t) {
-    window[kTaps - 1] = load(input.x.at(lane, t, group.channel), group.count);
-    store(silu(taps.convolve(window)), out.at(lane, t, group.channel), group.count);
+    window[kTaps - 1] = load(input.x.at(lane, order.row(t), group.channel), group.count);
+    store(silu(taps.convolve(window)), out.at(lane, order.row(t), group.channel), group.count);
     shift(window);
   }
   for (int k = 0; k + 1 < kTaps; ++k) store(window[k], state.at(lane, k, group.channel), group.count);
@@ -94,10 +95,10 @@ struct TapGradients {
   }
 };
 
-/// Walks forward: with d_s_t = d_out_t silu'(s_t), the gradient of the input K - 1 tokens back is complete,
-/// sum_k weight[k] d_s, as soon as d_s_t is known. Past the last token K - 1 more steps with d_s = 0 follow,
-/// in which the gradient of the final state, which holds these inputs, is added. Inputs before the chunk are
-/// the initial state.
+/// In walking order: with d_s_t = d_out_t silu'(s_t), the gradient of the input K - 1 tokens back is
+/// complete, sum_k weight[k] d_s, as soon as d_s_t is known. Past the last token K - 1 more steps with d_s =
+/// 0 follow, in which the gradient of the final state, which holds these inputs, is added. Inputs before the
+/// chunk are the initial state.
 template <int kTaps, class T>
 void backward_group(const CausalConvInput<T>& input, const CausalConvGradient<T>& gradient, std::int64_t lane,
                     const Group& group) {
@@ -112,15 +113,16 @@ void backward_group(const CausalConvInput<T>& input, const CausalConvGradient<T>
     d_sums[k] = hn::Zero(FloatTag());
     d_final[k] = load(gradient.d_state.at(lane, k, group.channel), group.count);
   }
+  const std::int64_t valid = *input.valid.at(lane);
+  const TokenOrder order(input.direction, valid);
   const auto put = [&](std::int64_t t, FloatVec d_input) HWY_ATTR {
     if (t < kHistory) return store(d_input, gradient.d_state.at(lane, t, group.channel), group.count);
-    store(d_input, gradient.d_x.at(lane, t - kHistory, group.channel), group.count);
+    store(d_input, gradient.d_x.at(lane, order.row(t - kHistory), group.channel), group.count);
   };
-  const std::int64_t valid = *input.valid.at(lane);
   for (std::int64_t t = 0; t < valid; ++t) {
-    window[kHistory] = load(input.x.at(lane, t, group.channel), group.count);
+    window[kHistory] = load(input.x.at(lane, order.row(t), group.channel), group.count);
     const FloatVec sum = taps.convolve(window);
-    const FloatVec d_out = load(gradient.d_out.at(lane, t, group.channel), group.count);
+    const FloatVec d_out = load(gradient.d_out.at(lane, order.row(t), group.channel), group.count);
     d_sums[kHistory] = hn::Mul(d_out, silu_slope(sum, sigmoid(sum)));
     d_taps.add(d_sums[kHistory], window);
     put(t, taps.correlate(d_sums));

@@ -47,32 +47,6 @@ struct Plan {
 /// The number of the calling thread in the grid.
 __device__ inline std::int64_t thread_number() { return std::int64_t{blockIdx.x} * kThreads + threadIdx.x; }
 
-/// A thread's share of a Plan. Tokens are counted from the run's first.
-struct Run {
-  std::int64_t lane;  // Plan::lanes and more: nothing to do
-  std::int64_t number;
-  std::int64_t begin;  // in the lane
-  int packet;
-  int count;  // tokens of the run
-  int valid;  // tokens of the lane that are no padding, from 0 to kMore more than the run has
-
-  template <int kMore>
-  __device__ static Run of_thread(const Plan& plan, const std::int64_t* valid) {
-    Run run;
-    const std::int64_t thread = thread_number();
-    run.packet = static_cast<int>(thread % plan.packets);
-    const std::int64_t of_all = thread / plan.packets;
-    run.number = of_all % plan.runs;
-    run.lane = of_all / plan.runs;
-    if (run.lane >= plan.lanes) return run;
-    run.begin = run.number * plan.run_tokens;
-    run.count = static_cast<int>(min(std::int64_t{plan.run_tokens}, plan.tokens - run.begin));
-    run.valid = static_cast<int>(
-        max(std::int64_t{0}, min(valid[run.lane] - run.begin, std::int64_t{run.count} + kMore)));
-    return run;
-  }
-};
-
 /// The operands of forward that backward reads again.
 template <class T>
 struct Inputs {
@@ -82,6 +56,7 @@ struct Inputs {
   const float* bias;
   Rows<const float> state;
   const std::int64_t* valid;
+  Direction direction;
 
   explicit Inputs(const CausalConvInput<T>& input)
       : x(input.x),
@@ -89,7 +64,40 @@ struct Inputs {
         weight_stride(input.weight.stride[0]),
         bias(input.bias.data),
         state(input.state),
-        valid(input.valid.data) {}
+        valid(input.valid.data),
+        direction(input.direction) {}
+  __device__ TokenOrder order(std::int64_t lane) const { return {direction, valid[lane]}; }
+};
+
+/// A thread's share of a Plan. Tokens are counted from the run's first, in walking order.
+struct Run {
+  std::int64_t lane;  // Plan::lanes and more: nothing to do
+  std::int64_t number;
+  std::int64_t begin;  // in the lane
+  TokenOrder order;    // of the lane
+  int packet;
+  int count;  // tokens of the run
+  int valid;  // tokens of the lane that are no padding, from 0 to kMore more than the run has
+
+  /// Where valid token t stands.
+  __device__ std::int64_t row(int t) const { return order.row(begin + t); }
+
+  template <int kMore, class T>
+  __device__ static Run of_thread(const Plan& plan, const Inputs<T>& in) {
+    Run run;
+    const std::int64_t thread = thread_number();
+    run.packet = static_cast<int>(thread % plan.packets);
+    const std::int64_t of_all = thread / plan.packets;
+    run.number = of_all % plan.runs;
+    run.lane = of_all / plan.runs;
+    if (run.lane >= plan.lanes) return run;
+    run.begin = run.number * plan.run_tokens;
+    run.order = in.order(run.lane);
+    run.count = static_cast<int>(min(std::int64_t{plan.run_tokens}, plan.tokens - run.begin));
+    run.valid = static_cast<int>(
+        max(std::int64_t{0}, min(in.valid[run.lane] - run.begin, std::int64_t{run.count} + kMore)));
+    return run;
+  }
 };
 
 /// The kernel of V channels.
@@ -132,16 +140,17 @@ __device__ void copy_rows(const float (*from)[V], float (*to)[V]) {
   }
 }
 
-/// The K - 1 inputs before `token`, oldest first; those before the chunk are in its initial state.
+/// The K - 1 inputs walked before `token`, oldest first; those before the chunk are in its initial state.
 template <int K, int V, class T>
 __device__ void load_history(const Inputs<T>& in, std::int64_t lane, std::int64_t token, int channel,
                              float (*history)[V]) {
+  const TokenOrder order = in.order(lane);
 #pragma unroll
   for (int k = 0; k < K - 1; ++k) {
     const std::int64_t t = token - (K - 1) + k;
     float(&row)[V] = history[k];
     if (t >= 0) {
-      load(in.x.at(lane, t, channel), row);
+      load(in.x.at(lane, order.row(t), channel), row);
     } else {
       load(in.state.at(lane, t + K - 1, channel), row);
     }

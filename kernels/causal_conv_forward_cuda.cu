@@ -26,10 +26,10 @@ __device__ void forward_step(const Operands<T>& op, const Taps<K, V>& taps, cons
                              float (&history)[K - 1][V]) {
   float window[K - 1 + kTokens][V];
   conv::copy_rows<K - 1>(history, window);
-  const T* x = op.in.x.at(run.lane, run.begin + first, run.packet * V);
+  const T* x = op.in.x.at(run.lane, run.row(first), run.packet * V);
 #pragma unroll
-  for (int u = 0; u < kTokens; ++u) load(x + u * op.in.x.token_stride, window[K - 1 + u]);
-  T* out = op.out.at(run.lane, run.begin + first, run.packet * V);
+  for (int u = 0; u < kTokens; ++u) load(x + u * run.order.step * op.in.x.token_stride, window[K - 1 + u]);
+  T* out = op.out.at(run.lane, run.row(first), run.packet * V);
 #pragma unroll
   for (int u = 0; u < kTokens; ++u) {
     float result[V];
@@ -38,7 +38,7 @@ __device__ void forward_step(const Operands<T>& op, const Taps<K, V>& taps, cons
       const float sum = taps.convolve(window + u, i);
       result[i] = sum * conv::sigmoid(sum);
     }
-    store(result, out + u * op.out.token_stride);
+    store(result, out + u * run.order.step * op.out.token_stride);
   }
   conv::copy_rows<K - 1>(window + kTokens, history);
 }
@@ -54,7 +54,7 @@ __device__ void write_final_state(const Operands<T>& op, std::int64_t lane, int 
 
 template <int K, int V, class T>
 __global__ void __launch_bounds__(conv::kThreads) forward_kernel(Operands<T> op, Plan plan) {
-  const Run run = Run::of_thread<0>(plan, op.in.valid);
+  const Run run = Run::of_thread<0>(plan, op.in);
   if (run.lane >= plan.lanes) return;
   const int channel = run.packet * V;
   const Taps<K, V> taps(op.in, channel);

@@ -6,6 +6,7 @@
 #include <numeric>
 
 #include "kernels/causal_conv.hpp"
+#include "tests/support/directions.hpp"
 #include "tests/support/each_target.hpp"
 #include "tests/support/guarded.hpp"
 #include "tests/support/random.hpp"
@@ -47,6 +48,7 @@ View<T, 3> tokens_of(View<T, 3> x, std::int64_t begin, std::int64_t count) {
 template <class T>
 struct Conv {
   std::int64_t lanes, tokens, channels, taps;
+  Direction direction;
   Guarded<T, 3> x;
   Guarded<float, 2> weight;
   Guarded<float, 1> bias;
@@ -60,11 +62,12 @@ struct Conv {
   Guarded<float, 3> d_state;
   Context context{device_under_test()};
 
-  explicit Conv(const Case& c)
+  explicit Conv(const Case& c, Direction walk = Direction::forward)
       : lanes(c.lanes),
         tokens(c.tokens),
         channels(c.channels),
         taps(c.taps),
+        direction(walk),
         x({lanes, tokens, channels}, c.gap),
         weight({channels, taps}, c.gap),
         bias({channels}),
@@ -97,7 +100,8 @@ struct Conv {
     const Doubles counts = valid.values();
     return {lanes,         tokens,           channels,
             taps,          x.values(),       weight.values(),
-            bias.values(), initial.values(), {counts.begin(), counts.end()}};
+            bias.values(), initial.values(), {counts.begin(), counts.end()},
+            direction};
   }
 
   CausalConvInput<T> input(std::int64_t begin, std::int64_t count, View<const float, 3> start,
@@ -106,7 +110,8 @@ struct Conv {
             .weight = weight,
             .bias = bias,
             .state = start,
-            .valid = valid_here};
+            .valid = valid_here,
+            .direction = direction};
   }
   CausalConvGradient<T> gradient(std::int64_t begin, std::int64_t count) {
     return {.d_out = tokens_of<T>(d_out, begin, count),
@@ -130,7 +135,7 @@ struct Conv {
     std::vector<std::unique_ptr<Chunk>> chunks;
     const Doubles counts = valid.values();
     state.assign(initial.values());
-    for (std::int64_t begin = 0; begin < tokens; begin += size) {
+    for (const std::int64_t begin : chunk_begins(tokens, size, direction)) {
       const std::int64_t count = std::min(size, tokens - begin);
       chunks.emplace_back(new Chunk{begin, count, Guarded<std::int64_t, 1>({lanes}),
                                     Guarded<float, 3>({lanes, taps - 1, channels})});
@@ -167,8 +172,9 @@ void add(Doubles& sum, const Doubles& value) {
 }
 
 template <class T>
-void expect_reference(const Case& c) {
-  Conv<T> conv(c);
+void expect_reference(const Case& c, Direction direction) {
+  SCOPED_TRACE(direction_name(direction));
+  Conv<T> conv(c, direction);
   auto expected_gradients =
       reference::causal_conv_backward(conv.operands(), conv.d_out.values(), conv.d_state.values());
   add(expected_gradients.weight, conv.d_weight.values());  // what was there is kept
@@ -185,8 +191,10 @@ LONGSTRAND_DEVICE_TEST(CausalConv, AgreesWithTheReference) {
   on_each_target([] {
     for (const Case& c : kCases) {
       SCOPED_TRACE(c.reason);
-      expect_reference<float>(c);
-      expect_reference<bfloat16>(c);
+      for (const Direction direction : kDirections) {
+        expect_reference<float>(c, direction);
+        expect_reference<bfloat16>(c, direction);
+      }
     }
   });
 }
@@ -211,10 +219,11 @@ Doubles differences(reference::ConvOperands& op, Doubles& x, const Doubles& d_ou
   return slope;
 }
 
-LONGSTRAND_DEVICE_TEST(CausalConv, GradientsAreThoseOfTheReferenceByDifferences) {
+void expect_gradients_by_differences(Direction direction) {
+  SCOPED_TRACE(direction_name(direction));
   for (const std::int64_t tokens : {2, 6}) {  // fewer tokens than the state holds, and more
     SCOPED_TRACE(tokens);
-    Conv<float> conv({2, tokens, 3, 4, {tokens, tokens}, 0, ""});
+    Conv<float> conv({2, tokens, 3, 4, {tokens, tokens}, 0, ""}, direction);
     conv.d_weight.fill([] { return 0; });
     conv.d_bias.fill([] { return 0; });
     auto op = conv.operands();
@@ -228,21 +237,46 @@ LONGSTRAND_DEVICE_TEST(CausalConv, GradientsAreThoseOfTheReferenceByDifferences)
   }
 }
 
-LONGSTRAND_DEVICE_TEST(CausalConv, AnySplitIntoChunksIsOnePass) {
+LONGSTRAND_DEVICE_TEST(CausalConv, GradientsAreThoseOfTheReferenceByDifferences) {
+  for (const Direction direction : kDirections) expect_gradients_by_differences(direction);
+}
+
+void expect_any_split_is_one_pass(Direction direction) {
+  SCOPED_TRACE(direction_name(direction));
   const Case c{2, 1100, 20, 4, {1100, 777}, 0, ""};
-  on_each_target([&] {
-    Conv<float> whole(c);
-    whole.run_forward();
-    whole.run_backward();
-    for (const std::int64_t size : {1, 2, 3, 7, 64, 1000, 1100}) {
-      SCOPED_TRACE(size);
-      Conv<float> split(c);
-      split.run_in_chunks(size);
-      expect_near("out", split.out.values(), whole.out.values(), tolerance::kExact);
-      expect_near("state", split.state.values(), whole.state.values(), tolerance::kExact);
-      expect_gradients(split.gradients(), whole.gradients(), tolerance::kChunkBackward,
-                       tolerance::kChunkBackward);
-    }
+  Conv<float> whole(c, direction);
+  whole.run_forward();
+  whole.run_backward();
+  for (const std::int64_t size : {1, 2, 3, 7, 64, 1000, 1100}) {
+    SCOPED_TRACE(size);
+    Conv<float> split(c, direction);
+    split.run_in_chunks(size);
+    expect_near("out", split.out.values(), whole.out.values(), tolerance::kExact);
+    expect_near("state", split.state.values(), whole.state.values(), tolerance::kExact);
+    expect_gradients(split.gradients(), whole.gradients(), tolerance::kChunkBackward,
+                     tolerance::kChunkBackward);
+  }
+}
+
+LONGSTRAND_DEVICE_TEST(CausalConv, AnySplitIntoChunksIsOnePass) {
+  on_each_target([] {
+    for (const Direction direction : kDirections) expect_any_split_is_one_pass(direction);
+  });
+}
+
+LONGSTRAND_DEVICE_TEST(CausalConv, ReverseIsForwardOverFlippedTokens) {
+  on_each_target([] {
+    const Case c{3, 150, 33, 4, {150, 61, 2}, 0, ""};
+    Conv<float> reverse(c, Direction::reverse), forward(c);
+    const Doubles valid = forward.valid.values();
+    forward.x.assign(flipped(reverse.x, valid));
+    forward.d_out.assign(flipped(reverse.d_out, valid));
+    for (Conv<float>* conv : {&reverse, &forward}) conv->run_forward(), conv->run_backward();
+    expect_near("out", reverse.out.values(), flipped(forward.out, valid), tolerance::kExact);
+    expect_near("state", reverse.state.values(), forward.state.values(), tolerance::kExact);
+    auto expected = forward.gradients();
+    expected.x = flipped(forward.d_x, valid);
+    expect_gradients(reverse.gradients(), expected, tolerance::kExact, tolerance::kExact);
   });
 }
 

@@ -65,6 +65,8 @@ class Guarded {
     }
   }
 
+  const Extents& shape() const { return shape_; }
+
   /// On the device under test.
   View<T, Rank> view() {
     if (!on_gpu()) return host_view();

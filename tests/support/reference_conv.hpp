@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "kernels/direction.hpp"
 #include "tests/support/reference_math.hpp"
 
 namespace longstrand::reference {
@@ -16,6 +17,7 @@ struct ConvOperands {
   Doubles bias;                                // [D]
   Doubles state;                               // [B, K - 1, D]
   std::vector<std::int64_t> valid;             // [B]
+  Direction direction;
 };
 
 struct ConvResults {
@@ -28,12 +30,19 @@ struct ConvGradients {
   Doubles x, weight, bias, state;
 };
 
-/// The input `t` tokens after the chunk's first, t >= -(K - 1): from the state where it lies before the
-/// chunk. Works on operands and on their gradients alike.
+/// Where in an array [B, T, D] the token stands that is walked after t others.
+inline std::int64_t conv_row(const ConvOperands& op, std::int64_t lane, std::int64_t t,
+                             std::int64_t channel) {
+  const std::int64_t token = op.direction == Direction::reverse ? op.valid[lane] - 1 - t : t;
+  return (lane * op.tokens + token) * op.channels + channel;
+}
+
+/// The input walked `t` tokens after the chunk's first, t >= -(K - 1): from the state where it lies before
+/// the chunk. Works on operands and on their gradients alike.
 template <class Array>
 auto& conv_input(const ConvOperands& op, Array& x, Array& state, std::int64_t lane, std::int64_t t,
                  std::int64_t channel) {
-  if (t >= 0) return x[(lane * op.tokens + t) * op.channels + channel];
+  if (t >= 0) return x[conv_row(op, lane, t, channel)];
   return state[(lane * (op.taps - 1) + op.taps - 1 + t) * op.channels + channel];
 }
 
@@ -52,7 +61,7 @@ inline ConvResults causal_conv(const ConvOperands& op) {
     for (std::int64_t channel = 0; channel < op.channels; ++channel) {
       const std::int64_t count = op.valid[lane];
       for (std::int64_t t = 0; t < count; ++t) {
-        result.out[(lane * op.tokens + t) * op.channels + channel] = silu(conv_sum(op, lane, t, channel));
+        result.out[conv_row(op, lane, t, channel)] = silu(conv_sum(op, lane, t, channel));
       }
       for (std::int64_t k = 0; k < op.taps - 1; ++k) {
         result.state[(lane * (op.taps - 1) + k) * op.channels + channel] =
@@ -76,8 +85,8 @@ inline ConvGradients causal_conv_backward(const ConvOperands& op, const Doubles&
             d_state[(lane * (op.taps - 1) + k) * op.channels + channel];
       }
       for (std::int64_t t = 0; t < count; ++t) {
-        const double d_sum = d_out[(lane * op.tokens + t) * op.channels + channel] *
-                             silu_slope(conv_sum(op, lane, t, channel));
+        const double d_sum =
+            d_out[conv_row(op, lane, t, channel)] * silu_slope(conv_sum(op, lane, t, channel));
         grad.bias[channel] += d_sum;
         for (std::int64_t k = 0; k < op.taps; ++k) {
           const std::int64_t from = t - (op.taps - 1) + k;
