@@ -4,17 +4,19 @@
 //   h_t  = exp(dt_t A) h_{t-1} + dt_t B_t u_t         per channel d and state n
 //   y_t  = C_t . h_t + D u_t;   out_t = y_t silu(z_t)
 //
-// Tokens at and past valid[b] are padding: they leave the state as it is, their out and activation gradients
-// are written as zero. Activations are T = float or bfloat16, everything else is float.
+// t counts the tokens as they are walked: from the first to the last or, in reverse, from the last valid one
+// to the first. Tokens at and past valid[b] are padding: they leave the state as it is, their out and
+// activation gradients are written as zero. Activations are T = float or bfloat16, everything else is float.
 #pragma once
 
 #include "kernels/context.hpp"
+#include "kernels/direction.hpp"
 #include "kernels/view.hpp"
 
 namespace longstrand {
 
-/// A checkpoint of the state is kept at every multiple of this many tokens of a chunk, for backward: as many
-/// as suit the device.
+/// A checkpoint of the state is kept at every multiple of this many tokens of the walk through a chunk, for
+/// backward: as many as suit the device.
 constexpr std::int64_t scan_checkpoint_tokens(DeviceKind device) {
   return device == DeviceKind::cuda ? 16 : 32;
 }
@@ -33,14 +35,15 @@ struct SelectiveScanInput {
   View<const float, 2> decay;         // [N, D]     A log2(e); see prepare_decay
   View<const float, 1> d;             // [D]
   View<const float, 1> delta_bias;    // [D]
-  View<const float, 3> state;         // [B, N, D]  before the first token
+  View<const float, 3> state;         // [B, N, D]  before the walk
   View<const std::int64_t, 1> valid;  // [B]
+  Direction direction = Direction::forward;
 };
 
 template <class T>
 struct SelectiveScanOutput {
   View<T, 3> out;                   // [B, T, D]
-  View<float, 3> state;             // [B, N, D]  after the last valid token; may be the input's state
+  View<float, 3> state;             // [B, N, D]  after the walk; may be the input's state
   View<float, 4> checkpoints = {};  // [scan_checkpoint_count(T), B, N, D]  optional, for backward
 };
 

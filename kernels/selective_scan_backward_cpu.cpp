@@ -73,9 +73,9 @@ HWY_INLINE void prepare_rows(const SelectiveScanInput<T>& input, const View<cons
   const FloatVec bias = load(input.delta_bias.at(group.channel), group.count);
   const FloatVec skip = load(input.d.at(group.channel), group.count);
   for (std::int64_t t = 0; t < segment.tokens; ++t) {
-    const auto operand = [&](const View<const T, 3>& x) HWY_ATTR {
-      return load(x.at(segment.lane, segment.begin + t, group.channel), group.count);
-    };
+    const std::int64_t token = segment.row(t);
+    const auto operand = [&](const View<const T, 3>& x)
+                             HWY_ATTR { return load(x.at(segment.lane, token, group.channel), group.count); };
     const FloatVec u = operand(input.u);
     const FloatVec dt = softplus(hn::Add(operand(input.delta), bias));
     store(dt, scratch.dt + t * kLanes);
@@ -204,7 +204,7 @@ HWY_INLINE void finish_rows(const SelectiveScanInput<T>& input, const SelectiveS
   FloatVec d_skip = hn::Zero(FloatTag());
   FloatVec d_bias = hn::Zero(FloatTag());
   for (std::int64_t t = 0; t < segment.tokens; ++t) {
-    const std::int64_t token = segment.begin + t;
+    const std::int64_t token = segment.row(t);
     const auto operand = [&](const View<const T, 3>& x)
                              HWY_ATTR { return load(x.at(segment.lane, token, group.channel), group.count); };
     const auto result = [&](FloatVec value, const View<T, 3>& x)
@@ -235,7 +235,7 @@ template <class T>
 void reduce_slots(const float* slot, const Segment& segment, const View<T, 3>& to) {
   const std::int64_t states = to.shape[2];
   for (std::int64_t t = 0; t < segment.tokens; ++t) {
-    T* row = to.at(segment.lane, segment.begin + t);
+    T* row = to.at(segment.lane, segment.row(t));
     for (std::int64_t n = 0; n < states; slot += kLanes) {
       const int width = n + kBlockStates <= states ? kBlockStates : 1;
       for (int i = 0; i < width; ++i) {
@@ -317,9 +317,10 @@ void backward(const SelectiveScanInput<T>& input, const SelectiveScanGradient<T>
     const std::int64_t valid = *input.valid.at(lane);
     assert(valid >= 0 && valid <= tokens);
     clear_padding(gradient, lane, valid);
+    const TokenOrder order(input.direction, valid);
     for (std::int64_t end = valid; end > 0;) {
       const std::int64_t begin = (end - 1) / cpu::kScanCheckpoint_tokens * cpu::kScanCheckpoint_tokens;
-      backward_segment(input, gradient, {lane, begin, end - begin}, d_a, scratch);
+      backward_segment(input, gradient, {lane, begin, end - begin, order}, d_a, scratch);
       end = begin;
     }
   }

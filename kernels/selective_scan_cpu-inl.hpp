@@ -14,9 +14,13 @@
 HWY_BEFORE_NAMESPACE();
 namespace longstrand::HWY_NAMESPACE {
 
-/// Tokens [begin, begin + tokens) of a lane.
+/// Tokens [begin, begin + tokens) of a lane, in walking order.
 struct Segment {
   std::int64_t lane, begin, tokens;
+  TokenOrder order;
+
+  /// Where the segment's token t stands.
+  std::int64_t row(std::int64_t t) const { return order.row(begin + t); }
 };
 
 /// The matrix at the given outer indices.
@@ -31,7 +35,7 @@ template <class T>
 void widen_rows(const View<const T, 3>& from, const Segment& segment, float* to) {
   const std::int64_t states = from.shape[2];
   for (std::int64_t t = 0; t < segment.tokens; ++t, to += states) {
-    const T* row = from.at(segment.lane, segment.begin + t);
+    const T* row = from.at(segment.lane, segment.row(t));
     for (std::int64_t n = 0; n < states; n += kLanes) {
       store(load(row + n, states - n), to + n, states - n);
     }

@@ -26,7 +26,7 @@ HWY_INLINE void prepare_rows(const SelectiveScanInput<T>& input, const Segment& 
   const FloatVec bias = load(input.delta_bias.at(group.channel), group.count);
   const FloatVec skip = load(input.d.at(group.channel), group.count);
   for (std::int64_t t = 0; t < segment.tokens; ++t) {
-    const std::int64_t token = segment.begin + t;
+    const std::int64_t token = segment.row(t);
     const FloatVec delta = load(input.delta.at(segment.lane, token, group.channel), group.count);
     const FloatVec u = load(input.u.at(segment.lane, token, group.channel), group.count);
     const FloatVec dt = softplus(hn::Add(delta, bias));
@@ -68,7 +68,7 @@ template <class T>
 HWY_INLINE void gate_rows(const View<const T, 3>& z, const View<T, 3>& out, const Segment& segment,
                           const Group& group, const Rows& rows) {
   for (std::int64_t t = 0; t < segment.tokens; ++t) {
-    const std::int64_t token = segment.begin + t;
+    const std::int64_t token = segment.row(t);
     const FloatVec gate = silu(load(z.at(segment.lane, token, group.channel), group.count));
     store(hn::Mul(load(rows.y + t * kLanes), gate), out.at(segment.lane, token, group.channel), group.count);
   }
@@ -116,12 +116,13 @@ void forward(const SelectiveScanInput<T>& input, const SelectiveScanOutput<T>& o
     assert(valid >= 0 && valid <= input.u.shape[1]);
     const auto state = innermost(output.state, lane);
     copy_rows(innermost(input.state, lane), state);
+    const TokenOrder order(input.direction, valid);
     for (std::int64_t begin = 0; begin < valid; begin += cpu::kScanCheckpoint_tokens) {
       if (!output.checkpoints.empty()) {
         copy_rows(state, innermost(output.checkpoints, begin / cpu::kScanCheckpoint_tokens, lane));
       }
-      scan_segment(input, output, {lane, begin, std::min(cpu::kScanCheckpoint_tokens, valid - begin)},
-                   context);
+      const std::int64_t tokens = std::min(cpu::kScanCheckpoint_tokens, valid - begin);
+      scan_segment(input, output, {lane, begin, tokens, order}, context);
     }
     clear_rows(output.out, lane, valid);
   }

@@ -93,7 +93,7 @@ struct Report {
 };
 
 template <class T>
-void measure_scan(const Report& report) {
+void measure_scan(const Report& report, Direction walk) {
   const std::int64_t tokens = report.tokens;
   const auto xz = random_array<T, 3>({1, tokens, 2 * kChannels}, -1, 1);
   const auto delta = random_array<T, 3>({1, tokens, kChannels}, -5, -3);
@@ -120,7 +120,8 @@ void measure_scan(const Report& report) {
                                     .d = d.view(),
                                     .delta_bias = bias.view(),
                                     .state = state.view(),
-                                    .valid = valid.view()};
+                                    .valid = valid.view(),
+                                    .direction = walk};
   const SelectiveScanOutput<T> inference{.out = out.view(), .state = state.view()};
   const SelectiveScanOutput<T> training{
       .out = out.view(), .state = state.view(), .checkpoints = checkpoints.view()};
@@ -136,16 +137,14 @@ void measure_scan(const Report& report) {
                                           .d_delta_bias = d_bias.view(),
                                           .d_state = d_state.view()};
   Context context;
-  report("selective_scan", "inference", kScanForward,
-         [&] { selective_scan_forward<T>(input, inference, context); });
-  report("selective_scan", "forward", kScanForward,
-         [&] { selective_scan_forward<T>(input, training, context); });
-  report("selective_scan", "backward", kScanBackward,
-         [&] { selective_scan_backward<T>(input, gradient, context); });
+  const char* name = walk == Direction::forward ? "selective_scan" : "selective_scan_reverse";
+  report(name, "inference", kScanForward, [&] { selective_scan_forward<T>(input, inference, context); });
+  report(name, "forward", kScanForward, [&] { selective_scan_forward<T>(input, training, context); });
+  report(name, "backward", kScanBackward, [&] { selective_scan_backward<T>(input, gradient, context); });
 }
 
 template <class T>
-void measure_conv(const Report& report) {
+void measure_conv(const Report& report, Direction walk) {
   const std::int64_t tokens = report.tokens;
   const auto xz = random_array<T, 3>({1, tokens, 2 * kChannels}, -1, 1);
   const auto weight = random_array<float, 2>({kChannels, kTaps}, -1, 1);
@@ -161,17 +160,18 @@ void measure_conv(const Report& report) {
                                  .weight = weight.view(),
                                  .bias = bias.view(),
                                  .state = state.view(),
-                                 .valid = valid.view()};
+                                 .valid = valid.view(),
+                                 .direction = walk};
   const CausalConvGradient<T> gradient{.d_out = d_out.view(),
                                        .d_x = d_x.view(),
                                        .d_weight = d_weight.view(),
                                        .d_bias = d_bias.view(),
                                        .d_state = d_state.view()};
   Context context;
-  report("causal_conv", "forward", kConvForward,
+  const char* name = walk == Direction::forward ? "causal_conv" : "causal_conv_reverse";
+  report(name, "forward", kConvForward,
          [&] { causal_conv_forward<T>(input, out.view(), state.view(), context); });
-  report("causal_conv", "backward", kConvBackward,
-         [&] { causal_conv_backward<T>(input, gradient, context); });
+  report(name, "backward", kConvBackward, [&] { causal_conv_backward<T>(input, gradient, context); });
 }
 
 }  // namespace
@@ -180,10 +180,12 @@ void measure_conv(const Report& report) {
 int main() {
   const double rate = longstrand::multiply_adds_per_us();
   for (const std::int64_t tokens : {64, 256}) {
-    longstrand::measure_scan<float>({tokens, "fp32", rate});
-    longstrand::measure_scan<longstrand::bfloat16>({tokens, "bf16", rate});
-    longstrand::measure_conv<float>({tokens, "fp32", rate});
-    longstrand::measure_conv<longstrand::bfloat16>({tokens, "bf16", rate});
+    for (const auto walk : {longstrand::Direction::forward, longstrand::Direction::reverse}) {
+      longstrand::measure_scan<float>({tokens, "fp32", rate}, walk);
+      longstrand::measure_scan<longstrand::bfloat16>({tokens, "bf16", rate}, walk);
+      longstrand::measure_conv<float>({tokens, "fp32", rate}, walk);
+      longstrand::measure_conv<longstrand::bfloat16>({tokens, "bf16", rate}, walk);
+    }
   }
 }
 #endif  // HWY_ONCE

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "kernels/selective_scan.hpp"
+#include "tests/support/directions.hpp"
 #include "tests/support/guarded.hpp"
 #include "tests/support/random.hpp"
 #include "tests/support/reference_scan.hpp"
@@ -50,6 +51,7 @@ inline std::vector<double> valid_within(std::vector<double> valid, std::int64_t 
 template <class T>
 struct Scan {
   std::int64_t lanes, tokens, channels, states;
+  Direction direction;
   Guarded<T, 3> u, delta, z, b, c;
   Guarded<float, 2> a_log, decay;
   Guarded<float, 1> d, delta_bias;
@@ -64,11 +66,12 @@ struct Scan {
   Guarded<float, 3> d_state;
   Context context{device_under_test()};
 
-  explicit Scan(const ScanCase& c_)
+  explicit Scan(const ScanCase& c_, Direction walk = Direction::forward)
       : lanes(c_.lanes),
         tokens(c_.tokens),
         channels(c_.channels),
         states(c_.states),
+        direction(walk),
         u({lanes, tokens, channels}, c_.gap),
         delta({lanes, tokens, channels}, c_.gap),
         z({lanes, tokens, channels}, c_.gap),
@@ -132,7 +135,8 @@ struct Scan {
             d.values(),
             delta_bias.values(),
             initial.values(),
-            {counts.begin(), counts.end()}};
+            {counts.begin(), counts.end()},
+            direction};
   }
 
   /// The operands of tokens [begin, begin + count), with at most as many of them valid.
@@ -147,7 +151,8 @@ struct Scan {
             .d = d,
             .delta_bias = delta_bias,
             .state = start,
-            .valid = valid_here};
+            .valid = valid_here,
+            .direction = direction};
   }
   SelectiveScanInput<T> whole_input() { return input(0, tokens, initial, valid); }
 
@@ -184,7 +189,7 @@ struct Scan {
     std::vector<std::unique_ptr<Chunk>> chunks;
     const reference::Doubles counts = valid.values();
     state.assign(initial.values());
-    for (std::int64_t begin = 0; begin < tokens; begin += size) {
+    for (const std::int64_t begin : chunk_begins(tokens, size, direction)) {
       const std::int64_t count = std::min(size, tokens - begin);
       chunks.emplace_back(new Chunk{begin, count, Guarded<std::int64_t, 1>({lanes}),
                                     Guarded<float, 4>({checkpoints_of(count), lanes, states, channels})});

@@ -48,8 +48,9 @@ void add(Doubles& sum, const Doubles& value) {
 }
 
 template <class T>
-void expect_reference(const ScanCase& c) {
-  Scan<T> scan(c);
+void expect_reference(const ScanCase& c, Direction direction) {
+  SCOPED_TRACE(direction_name(direction));
+  Scan<T> scan(c, direction);
   const auto operands = scan.operands();
   const Doubles d_out = scan.d_out.values();
   auto expected_gradients = reference::selective_scan_backward(operands, d_out, scan.d_state.values());
@@ -69,8 +70,10 @@ LONGSTRAND_DEVICE_TEST(SelectiveScan, AgreesWithTheReference) {
   on_each_target([] {
     for (const ScanCase& c : kCases) {
       SCOPED_TRACE(c.reason);
-      expect_reference<float>(c);
-      expect_reference<bfloat16>(c);
+      for (const Direction direction : kDirections) {
+        expect_reference<float>(c, direction);
+        expect_reference<bfloat16>(c, direction);
+      }
     }
   });
 }
@@ -95,8 +98,9 @@ Doubles differences(reference::ScanOperands& op, Doubles& x, const Doubles& d_ou
   return slope;
 }
 
-LONGSTRAND_DEVICE_TEST(SelectiveScan, GradientsAreThoseOfTheReferenceByDifferences) {
-  Scan<float> scan({2, 6, 3, 2, {6, 4}, 0, ""});
+void expect_gradients_by_differences(Direction direction) {
+  SCOPED_TRACE(direction_name(direction));
+  Scan<float> scan({2, 6, 3, 2, {6, 4}, 0, ""}, direction);
   for (Guarded<float, 3>* x : {&scan.u, &scan.delta, &scan.z, &scan.b, &scan.c, &scan.d_out}) {
     Doubles values = x->values();
     for (double& value : values) value = std::isnan(value) ? 0 : value;
@@ -118,21 +122,53 @@ LONGSTRAND_DEVICE_TEST(SelectiveScan, GradientsAreThoseOfTheReferenceByDifferenc
   expect_gradients(scan.gradients(), expected, tolerance::kBackward, tolerance::kBackward);
 }
 
-LONGSTRAND_DEVICE_TEST(SelectiveScan, AnySplitIntoChunksIsOnePass) {
+LONGSTRAND_DEVICE_TEST(SelectiveScan, GradientsAreThoseOfTheReferenceByDifferences) {
+  for (const Direction direction : kDirections) expect_gradients_by_differences(direction);
+}
+
+void expect_any_split_is_one_pass(Direction direction) {
+  SCOPED_TRACE(direction_name(direction));
   const ScanCase c{2, 1100, 20, 16, {1100, 777}, 0, ""};
-  on_each_target([&] {
-    Scan<float> whole(c);
-    whole.run_forward();
-    whole.run_backward();
-    for (const std::int64_t size : {1, 7, 64, 1000, 1100}) {
-      SCOPED_TRACE(size);
-      Scan<float> split(c);
-      split.run_in_chunks(size);
-      expect_near("out", split.out.values(), whole.out.values(), tolerance::kChunkForward);
-      expect_near("state", split.state.values(), whole.state.values(), tolerance::kChunkForward);
-      expect_gradients(split.gradients(), whole.gradients(), tolerance::kChunkBackward,
-                       tolerance::kChunkBackward);
-    }
+  Scan<float> whole(c, direction);
+  whole.run_forward();
+  whole.run_backward();
+  for (const std::int64_t size : {1, 7, 64, 1000, 1100}) {
+    SCOPED_TRACE(size);
+    Scan<float> split(c, direction);
+    split.run_in_chunks(size);
+    expect_near("out", split.out.values(), whole.out.values(), tolerance::kChunkForward);
+    expect_near("state", split.state.values(), whole.state.values(), tolerance::kChunkForward);
+    expect_gradients(split.gradients(), whole.gradients(), tolerance::kChunkBackward,
+                     tolerance::kChunkBackward);
+  }
+}
+
+LONGSTRAND_DEVICE_TEST(SelectiveScan, AnySplitIntoChunksIsOnePass) {
+  on_each_target([] {
+    for (const Direction direction : kDirections) expect_any_split_is_one_pass(direction);
+  });
+}
+
+LONGSTRAND_DEVICE_TEST(SelectiveScan, ReverseIsForwardOverFlippedTokens) {
+  on_each_target([] {
+    const ScanCase c{2, 200, 33, 16, {200, 60}, 0, ""};
+    Scan<float> reverse(c, Direction::reverse), forward(c);
+    const Doubles valid = forward.valid.values();
+    const auto flip = [&](auto& to, const auto& from) { to.assign(flipped(from, valid)); };
+    flip(forward.u, reverse.u), flip(forward.delta, reverse.delta), flip(forward.z, reverse.z);
+    flip(forward.b, reverse.b), flip(forward.c, reverse.c), flip(forward.d_out, reverse.d_out);
+    for (Scan<float>* scan : {&reverse, &forward}) scan->run_forward(), scan->run_backward();
+    // A GPU may take other segments of the chunk, and add them up in another order.
+    const bool cpu = device_under_test().kind == DeviceKind::cpu;
+    const Tolerance ahead = cpu ? tolerance::kExact : tolerance::kChunkForward;
+    const Tolerance back = cpu ? tolerance::kExact : tolerance::kChunkBackward;
+    expect_near("out", reverse.out.values(), flipped(forward.out, valid), ahead);
+    expect_near("state", reverse.state.values(), forward.state.values(), ahead);
+    auto expected = forward.gradients();
+    expected.u = flipped(forward.d_u, valid), expected.delta = flipped(forward.d_delta, valid);
+    expected.z = flipped(forward.d_z, valid), expected.b = flipped(forward.d_b, valid);
+    expected.c = flipped(forward.d_c, valid);
+    expect_gradients(reverse.gradients(), expected, back, back);
   });
 }
 

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "kernels/direction.hpp"
 #include "tests/support/reference_math.hpp"
 
 namespace longstrand::reference {
@@ -22,6 +23,7 @@ struct ScanOperands {
   Doubles d, delta_bias;            // [D]
   Doubles state;                    // [B, N, D]
   std::vector<std::int64_t> valid;  // [B]
+  Direction direction;
 };
 
 struct ScanResults {
@@ -34,15 +36,16 @@ struct ScanGradients {
   Doubles u, delta, z, b, c, a_log, d, delta_bias, state;
 };
 
-/// One channel of one lane: what the loop over its tokens needs.
+/// One channel of one lane: what the loop over its tokens needs. Token t is the one walked after t others.
 struct ScanChannel {
   const ScanOperands& op;
   std::int64_t lane, channel;
 
-  std::int64_t row(std::int64_t t) const { return (lane * op.size.tokens + t) * op.size.channels + channel; }
-  std::int64_t shared(std::int64_t t, std::int64_t n) const {
-    return (lane * op.size.tokens + t) * op.size.states + n;
+  std::int64_t token(std::int64_t t) const {
+    return lane * op.size.tokens + (op.direction == Direction::reverse ? op.valid[lane] - 1 - t : t);
   }
+  std::int64_t row(std::int64_t t) const { return token(t) * op.size.channels + channel; }
+  std::int64_t shared(std::int64_t t, std::int64_t n) const { return token(t) * op.size.states + n; }
   std::int64_t state(std::int64_t n) const {
     return (lane * op.size.states + n) * op.size.channels + channel;
   }
