@@ -1,4 +1,5 @@
-// The architecture of a model, and its config.json in the layouts of state-spaces/mamba and Hugging Face.
+// The architecture of a model, and its config.json in the layouts of state-spaces/mamba, Hugging Face's Mamba
+// and Caduceus.
 #pragma once
 
 #include <cstdint>
@@ -6,6 +7,9 @@
 #include <string>
 
 namespace longstrand {
+
+/// How a bidirectional layer joins the outputs of its two directions.
+enum class Combination : std::uint8_t { add, multiply };
 
 struct ModelConfig {
   std::string mixer = "Mamba1";  // a name of the mixer table (src/mixer.hpp)
@@ -20,6 +24,13 @@ struct ModelConfig {
   double norm_epsilon = 1e-5;
   bool tie_embeddings = true;
 
+  bool bidirectional = false;  // Caduceus: every layer also reads from right to left; the mixer is "BiMamba1"
+  Combination combination = Combination::add;
+  bool tie_directions = true;      // both directions share in_proj and out_proj
+  bool equivariant = false;        // Caduceus-PS: both strands, reverse-complement equivariant
+  bool exchange_residuals = true;  // PS: the strands' residuals change places in every block, as they do in
+                                   // the original where fused_add_norm is set
+
   std::int64_t d_inner() const { return expand * d_model; }
   std::int64_t dt_rank_or_auto() const { return dt_rank > 0 ? dt_rank : (d_model + 15) / 16; }
   std::int64_t padded_vocab() const {
@@ -28,13 +39,32 @@ struct ModelConfig {
   friend bool operator==(const ModelConfig&, const ModelConfig&) = default;
 };
 
-enum class CheckpointLayout : std::uint8_t { state_spaces, hugging_face };
+/// state-spaces/mamba, transformers' Mamba, and Caduceus: the last for bidirectional models, the others for
+/// causal ones.
+enum class CheckpointLayout : std::uint8_t { state_spaces, hugging_face, caduceus };
 
-/// Reads either layout. Throws std::runtime_error that names the key where a value is missing, of the wrong
+/// The layout that a model is saved in where none is asked for.
+inline CheckpointLayout native_layout(const ModelConfig& config) {
+  return config.bidirectional ? CheckpointLayout::caduceus : CheckpointLayout::state_spaces;
+}
+
+/// Throws std::invalid_argument where settings contradict each other.
+void check_config(const ModelConfig& config);
+
+/// Reads any layout. Throws std::runtime_error that names the key where a value is missing, of the wrong
 /// type, out of range, or asks for what this version cannot run (Mamba2, attention, biases, LayerNorm,
-/// Caduceus).
+/// another alphabet's complements).
 ModelConfig parse_config(const nlohmann::json& json, CheckpointLayout* layout = nullptr);
 
-nlohmann::json to_json(const ModelConfig& config, CheckpointLayout layout);
+/// Keys in the order written. Throws std::invalid_argument where the layout does not know such models.
+nlohmann::ordered_json to_json(const ModelConfig& config, CheckpointLayout layout);
+
+/// What kind of model it is, in words for users: "Caduceus-Ph, bidirectional".
+std::string describe(const ModelConfig& config);
+
+// The range of a channel's first step size, as Mamba draws it.
+inline constexpr double kSmallestStep = 1e-3;
+inline constexpr double kLargestStep = 0.1;
+inline constexpr double kStepFloor = 1e-4;
 
 }  // namespace longstrand

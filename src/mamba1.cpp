@@ -28,6 +28,7 @@ std::vector<ParameterSpec> declare_mamba1(const ModelConfig& config, const std::
 void initialise_mamba1(const ModelConfig& config, const std::string& prefix, ParameterStore& weights,
                        std::mt19937_64& random) {
   const auto fill_uniform = [&](const char* name, double bound) {
+    if (!weights.contains(prefix + name)) return;  // shared with the other direction, under its name
     const View<float, 1> values = weights.flat(prefix + name);
     std::generate_n(values.data, values.size(),
                     [&] { return static_cast<float>(uniform(random, -bound, bound)); });
@@ -41,7 +42,6 @@ void initialise_mamba1(const ModelConfig& config, const std::string& prefix, Par
   fill_uniform("out_proj.weight",
                fan_in_bound(config.d_inner()) / std::sqrt(static_cast<double>(config.n_layer)));
 
-  constexpr double kSmallestStep = 1e-3, kLargestStep = 0.1, kStepFloor = 1e-4;
   const View<float, 1> bias = weights.flat(prefix + "dt_proj.bias");
   for (std::int64_t d = 0; d < bias.size(); ++d) {
     const double step =
@@ -125,7 +125,8 @@ auto Mamba1<T>::take_activations(std::int64_t lanes, std::int64_t tokens, bool f
   a.delta = arena.take<T, 3>({lanes, tokens, d_inner_});
   a.y = arena.take<T, 3>({lanes, tokens, d_inner_});
   if (for_backward) {
-    a.checkpoints = arena.take<float, 4>({scan_checkpoint_count(tokens, arena.device().kind), lanes, d_state_, d_inner_});
+    a.checkpoints =
+        arena.take<float, 4>({scan_checkpoint_count(tokens, arena.device().kind), lanes, d_state_, d_inner_});
     a.state = arena.take<float, 2>({lanes, state_floats()});
   }
   return a;

@@ -3,6 +3,7 @@
 #include <array>
 #include <stdexcept>
 
+#include "src/bimamba.hpp"
 #include "src/mamba1.hpp"
 
 namespace longstrand {
@@ -21,6 +22,12 @@ const std::array kMixers = {
                .initialise = initialise_mamba1,
                .make_fp32 = make<Mamba1<float>, float>,
                .make_bf16 = make<Mamba1<bfloat16>, bfloat16>},
+    MixerEntry{.name = "BiMamba1",
+               .sweep = Sweep::layer_major,
+               .declare = declare_bimamba1,
+               .initialise = initialise_bimamba1,
+               .make_fp32 = nullptr,
+               .make_bf16 = nullptr},
 };
 
 }  // namespace

@@ -11,6 +11,7 @@
 #include "src/mixer.hpp"
 #include "src/random.hpp"
 #include "src/safetensors.hpp"
+#include "src/tensor_names.hpp"
 #include "src/vocabulary.hpp"
 
 namespace longstrand {
@@ -43,12 +44,6 @@ std::vector<ParameterSpec> declare_parameters(const ModelConfig& config,
 
 bool is_head(const std::string& name) { return name == kHeadWeight || name == kHeadBias; }
 
-std::string name_in_layout(const std::string& name, CheckpointLayout layout) {
-  if (layout == CheckpointLayout::hugging_face && name == kEmbeddingWeight)
-    return "backbone.embeddings.weight";
-  return name;
-}
-
 json read_json(const fs::path& path) {
   std::ifstream file(path);
   if (!file) throw std::runtime_error(path.string() + ": cannot open: " + std::strerror(errno));
@@ -57,7 +52,7 @@ json read_json(const fs::path& path) {
   return object;
 }
 
-void write_json(const fs::path& path, const json& object) {
+void write_json(const fs::path& path, const nlohmann::ordered_json& object) {
   const std::string text = object.dump(2) + "\n";
   const std::span<const char> part(text);
   write_file_atomically(path, {&part, 1});
@@ -126,8 +121,9 @@ void adopt_stored_vocabulary(const SafetensorsReader& weights, const std::string
 
 std::string layer_prefix(std::int64_t index) { return "backbone.layers." + std::to_string(index) + "."; }
 
-Model::Model(ModelConfig config, std::uint64_t seed)
-    : config_(std::move(config)), parameters_(declare_parameters(config_, std::nullopt)) {
+Model::Model(ModelConfig config, std::uint64_t seed) : config_(std::move(config)) {
+  check_config(config_);
+  parameters_ = ParameterStore(declare_parameters(config_, std::nullopt));
   std::mt19937_64 random(seed);
   const auto fill_normal = [&](const char* name) {
     const View<float, 1> values = parameters_.flat(name);
@@ -163,7 +159,7 @@ Model Model::load(const fs::path& folder) {
     find_mixer(model.config_.mixer);
     // The state-spaces layout has no key for it.
     model.config_.norm_epsilon = additions.value("norm_epsilon", model.config_.norm_epsilon);
-    adopt_stored_vocabulary(weights, name_in_layout(kEmbeddingWeight, layout), model.config_);
+    adopt_stored_vocabulary(weights, name_in_layout(kEmbeddingWeight, model.config_, layout), model.config_);
   } catch (const std::exception& error) {
     throw std::runtime_error(config_path.string() + ": " + error.what());
   }
@@ -173,21 +169,26 @@ Model Model::load(const fs::path& folder) {
   const auto file_of = [&](const ParameterSpec& spec) -> SafetensorsReader& {
     return is_head(spec.name) ? *head : weights;
   };
+  const auto stored_name = [&](const ParameterSpec& spec) {
+    return name_in_layout(spec.name, model.config_, layout);
+  };
   // All shapes first: memory is asked for only when the files really hold a model of that size.
   std::vector<ParameterSpec> specs = declare_parameters(model.config_, model.classifier_);
   for (const ParameterSpec& spec : specs) {
-    file_of(spec).require_shape(name_in_layout(spec.name, layout), spec.shape);
+    file_of(spec).require_shape(stored_name(spec), spec.shape);
   }
   model.parameters_ = ParameterStore(std::move(specs));
   for (const ParameterSpec& spec : model.parameters_.specs()) {
     const View<float, 1> values = model.parameters_.flat(spec.name);
-    file_of(spec).read(name_in_layout(spec.name, layout), spec.shape,
-                       {values.data, static_cast<std::size_t>(values.size())});
+    file_of(spec).read(stored_name(spec), spec.shape, {values.data, static_cast<std::size_t>(values.size())});
   }
   return model;
 }
 
+void Model::save(const fs::path& folder) const { save(folder, native_layout(config_)); }
+
 void Model::save(const fs::path& folder, CheckpointLayout layout) const {
+  const nlohmann::ordered_json config = to_json(config_, layout);  // throws before anything is written
   std::error_code error;
   fs::create_directories(folder, error);
   if (error) throw std::runtime_error(folder.string() + ": cannot create: " + error.message());
@@ -197,14 +198,15 @@ void Model::save(const fs::path& folder, CheckpointLayout layout) const {
     return NamedTensor{name, spec.shape, {values.data, static_cast<std::size_t>(values.size())}};
   };
   for (const ParameterSpec& spec : parameters_.specs()) {
-    (is_head(spec.name) ? head : backbone).push_back(tensor(spec, name_in_layout(spec.name, layout)));
+    (is_head(spec.name) ? head : backbone)
+        .push_back(tensor(spec, name_in_layout(spec.name, config_, layout)));
   }
   // Tied weights are written twice: the original code's strict load_state_dict asks for both names.
   if (config_.tie_embeddings) backbone.push_back(tensor(parameters_.spec(kEmbeddingWeight), kLmHeadWeight));
   write_safetensors(folder / "model.safetensors", backbone);
   if (!head.empty()) write_safetensors(folder / "head.safetensors", head);
   write_json(folder / "longstrand.json", describe_additions(config_, classifier_));
-  write_json(folder / "config.json", to_json(config_, layout));
+  write_json(folder / "config.json", config);
 }
 
 void Model::set_classifier(ClassifierSpec classifier, std::uint64_t seed) {
@@ -235,10 +237,14 @@ std::string Model::fingerprint() const {
     for (std::size_t i = 0; i < size_bytes; ++i) hash = (hash ^ bytes[i]) * 0x100000001b3U;
   };
   // Resolved values: the layouts spell the same architecture differently.
-  const std::string config_text =
+  std::string config_text =
       concat(config_.mixer, ' ', config_.d_model, ' ', config_.n_layer, ' ', config_.padded_vocab(), ' ',
              config_.d_state, ' ', config_.d_conv, ' ', config_.expand, ' ', config_.dt_rank_or_auto(), ' ',
              config_.norm_epsilon, ' ', config_.tie_embeddings);
+  if (config_.bidirectional) {
+    config_text += concat(' ', static_cast<int>(config_.combination), ' ', config_.tie_directions, ' ',
+                          config_.equivariant, ' ', config_.exchange_residuals);
+  }
   add(config_text.data(), config_text.size());
   for (const ParameterSpec& spec : parameters_.specs()) {
     add(spec.name.data(), spec.name.size());

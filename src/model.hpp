@@ -25,13 +25,15 @@ struct ClassifierSpec {
 
 class Model {
  public:
-  /// Initialised as the original code does (state-spaces/mamba, modules/mamba_simple.py), from `seed`.
+  /// Initialised as the original code does (state-spaces/mamba, modules/mamba_simple.py; Caduceus alike),
+  /// from `seed`. Throws as check_config.
   Model(ModelConfig config, std::uint64_t seed);
   /// Throws std::runtime_error that names the file and the tensor or key at fault.
   static Model load(const std::filesystem::path& folder);
-  /// Every file is written under a temporary name and renamed; creates the folder.
-  void save(const std::filesystem::path& folder,
-            CheckpointLayout layout = CheckpointLayout::state_spaces) const;
+  /// Every file is written under a temporary name and renamed; creates the folder. Throws
+  /// std::invalid_argument where the layout does not know such models; without one, it is native_layout.
+  void save(const std::filesystem::path& folder) const;
+  void save(const std::filesystem::path& folder, CheckpointLayout layout) const;
 
   /// Adds (or replaces) a classifier head, initialised from `seed`: small uniform weight, zero bias. Views of
   /// the parameters, and every Inference and Trainer of this model, are void from then on.

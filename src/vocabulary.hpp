@@ -13,6 +13,11 @@ inline constexpr std::uint8_t kLastBase = 10;
 inline constexpr std::uint8_t kPaddingToken = 4;  // [PAD]
 inline constexpr std::int64_t kVocabulary = 12;   // token ids that readers produce are below this
 
+/// A <-> T, C <-> G; every other token is its own complement.
+constexpr std::uint8_t complement(std::uint8_t token) {
+  return kFirstBase <= token && token <= kLastBase ? kFirstBase + kLastBase - token : token;
+}
+
 /// What a language model predicts: only A, C, G and T.
 inline constexpr TokenRange kPredictedTokens{kFirstBase, kLastBase};
 constexpr std::int32_t next_token_target(std::uint8_t token) {
