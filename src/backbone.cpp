@@ -48,18 +48,23 @@ void Backbone<T>::embed(View<const std::uint8_t, 2> tokens, View<float, 3> resid
 }
 
 template <class T>
+void Backbone<T>::norm(int index, View<const float, 3> residual, View<const T, 3> hidden,
+                       View<float, 3> total, View<T, 3> normed, Context& context) const {
+  rms_norm_forward<T>(rows(residual), rows(hidden), norm_weights_[index], norm_epsilon_,
+                      {rows(total), rows(normed)}, context);
+}
+
+template <class T>
 void Backbone<T>::layer(int index, View<float, 3> residual, View<T, 3> hidden, View<float, 2> state,
                         View<const std::int64_t, 1> valid, Arena* keep, Saved* saved,
                         Context& context) const {
   assert((keep == nullptr) == (saved == nullptr));
   const Arena::Scope scope(context.scratch);
   const auto normed = (keep ? *keep : context.scratch).template take<T, 3>(hidden.shape);
-  const View<const T, 2> from_below = index == 0 ? View<const T, 2>{} : rows<const T>(hidden);
   // Layer 0 has nothing to add: what it takes is what it keeps.
   const auto total = keep && index > 0 ? keep->template take<float, 3>(residual.shape) : residual;
-  rms_norm_forward<T>(rows<const float>(residual), from_below, norm_weights_[index], norm_epsilon_,
-                      {rows(total), rows(normed)}, context);
-  auto kept = mixers_[index]->forward(normed, state, valid, hidden, keep, context);
+  norm(index, residual, index == 0 ? View<const T, 3>{} : hidden, total, normed, context);
+  auto kept = mixers_[index]->forward(Direction::forward, normed, state, valid, hidden, keep, context);
   if (saved == nullptr) return;
   saved->normed = normed;
   saved->mixer = std::move(kept);
@@ -69,13 +74,24 @@ void Backbone<T>::layer(int index, View<float, 3> residual, View<T, 3> hidden, V
 template <class T>
 void Backbone<T>::finish(View<const float, 3> residual, View<const T, 3> hidden, View<float, 3> total,
                          View<T, 3> out, Context& context) const {
-  rms_norm_forward<T>(rows(residual), rows(hidden), norm_weights_.back(), norm_epsilon_,
-                      {rows(total), rows(out)}, context);
+  norm(layers(), residual, hidden, total, out, context);
 }
 
 template <class T>
 void Backbone<T>::logits(View<const T, 2> hidden, View<float, 2> logits, Context& context) const {
   linear_forward<T, float>(hidden, lm_head_, logits, context);
+}
+
+template <class T>
+void Backbone<T>::norm_backward(int index, View<const float, 3> total, View<const T, 3> d_normed,
+                                View<float, 3> d_residual, View<T, 3> d_hidden, ParameterStore& gradients,
+                                Context& context) const {
+  const std::string weight = index == layers() ? kFinalNormWeight : layer_prefix(index) + "norm.weight";
+  const RmsNormGradient<T> gradient{.d_out = rows(d_normed),
+                                    .d_residual = rows(d_residual),
+                                    .d_hidden = rows(d_hidden),
+                                    .d_weight = gradients.flat(weight)};
+  rms_norm_backward<T>(rows(total), norm_weights_[index], norm_epsilon_, gradient, context);
 }
 
 template <class T>
@@ -85,24 +101,16 @@ void Backbone<T>::layer_backward(int index, const Saved& saved, View<float, 3> d
                                  Context& context) const {
   const Arena::Scope scope(context.scratch);
   const auto d_normed = context.scratch.take<T, 3>(d_hidden.shape);
-  mixers_[index]->backward(saved.normed, *saved.mixer, d_hidden, valid, d_state, d_normed, gradients,
-                           context);
-  const RmsNormGradient<T> norm{.d_out = rows<const T>(d_normed),
-                                .d_residual = rows(d_residual),
-                                .d_hidden = rows(d_hidden),
-                                .d_weight = gradients.flat(layer_prefix(index) + "norm.weight")};
-  rms_norm_backward<T>(rows<const float>(saved.residual), norm_weights_[index], norm_epsilon_, norm, context);
+  mixers_[index]->backward(Direction::forward, saved.normed, *saved.mixer, d_hidden, valid, d_state, d_normed,
+                           gradients, context);
+  norm_backward(index, saved.residual, d_normed, d_residual, d_hidden, gradients, context);
 }
 
 template <class T>
 void Backbone<T>::finish_backward(View<const float, 3> total, View<T, 3> d_out, View<float, 3> d_residual,
                                   View<T, 3> d_hidden, ParameterStore& gradients, Context& context) const {
   fill(d_residual, 0.0F, context);
-  const RmsNormGradient<T> norm{.d_out = rows<const T>(d_out),
-                                .d_residual = rows(d_residual),
-                                .d_hidden = rows(d_hidden),
-                                .d_weight = gradients.flat(kFinalNormWeight)};
-  rms_norm_backward<T>(rows(total), norm_weights_.back(), norm_epsilon_, norm, context);
+  norm_backward(layers(), total, d_out, d_residual, d_hidden, gradients, context);
 }
 
 template <class T>

@@ -1,4 +1,5 @@
-// The blocks of a model, one call a layer and chunk, so that a sweep decides their order:
+// The blocks of a model, one call a layer and chunk, so that a sweep decides their order. A layer-major sweep
+// calls a layer's norm and its mixer, in either direction, on their own:
 //
 //   embed:  residual = E[tokens]
 //   layer:  residual += hidden (from the layer before);  hidden = mixer(RMSNorm(residual))
@@ -41,18 +42,28 @@ class Backbone {
     std::unique_ptr<typename Mixer<T>::Saved> mixer;
   };
 
+  const Mixer<T>& mixer(int index) const { return *mixers_[index]; }
+
   void embed(View<const std::uint8_t, 2> tokens, View<float, 3> residual, Context& context) const;
+  /// `total` receives the residual with hidden added, and may be `residual`; hidden is empty where there is
+  /// nothing to add. normed = RMSNorm(total), with the layer's weight or, for index layers(), the final one.
+  void norm(int index, View<const float, 3> residual, View<const T, 3> hidden, View<float, 3> total,
+            View<T, 3> normed, Context& context) const;
   /// hidden in: of the layer before, unread by layer 0; out: of this one. `keep` and `saved` together or not
   /// at all: without, residual becomes this layer's; with, it stays, to be read on the way back, and the next
   /// layer takes saved->residual.
   void layer(int index, View<float, 3> residual, View<T, 3> hidden, View<float, 2> state,
              View<const std::int64_t, 1> valid, Arena* keep, Saved* saved, Context& context) const;
-  /// `total` receives the residual with hidden added; it may be `residual`.
+  /// The final norm.
   void finish(View<const float, 3> residual, View<const T, 3> hidden, View<float, 3> total, View<T, 3> out,
               Context& context) const;
   /// [M, D] -> [M, V]
   void logits(View<const T, 2> hidden, View<float, 2> logits, Context& context) const;
 
+  /// d_residual in: gradient of `total` from above; out: with the norm's added; d_hidden receives it as T.
+  void norm_backward(int index, View<const float, 3> total, View<const T, 3> d_normed,
+                     View<float, 3> d_residual, View<T, 3> d_hidden, ParameterStore& gradients,
+                     Context& context) const;
   /// d_hidden in: gradient of the layer's output; out: of the output of the layer before. d_residual
   /// likewise.
   void layer_backward(int index, const Saved& saved, View<float, 3> d_residual, View<T, 3> d_hidden,

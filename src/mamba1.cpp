@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cmath>
 
-#include "kernels/causal_conv.hpp"
 #include "kernels/transfer.hpp"
 #include "src/random.hpp"
 
@@ -68,18 +67,20 @@ struct Mamba1<T>::Activations : Saved {
 };
 
 template <class T>
-Mamba1<T>::Mamba1(const ModelConfig& config, std::string prefix, const ParameterStore& weights)
+Mamba1<T>::Mamba1(const ModelConfig& config, std::string prefix, std::string projections_prefix,
+                  const ParameterStore& weights)
     : d_inner_(config.d_inner()),
       d_state_(config.d_state),
       d_conv_(config.d_conv),
       dt_rank_(config.dt_rank_or_auto()),
       prefix_(std::move(prefix)),
-      in_proj_weight_(weights.matrix(prefix_ + "in_proj.weight")),
+      projections_prefix_(std::move(projections_prefix)),
+      in_proj_weight_(weights.matrix(projections_prefix_ + "in_proj.weight")),
       conv_weight_(weights.matrix(prefix_ + "conv1d.weight")),
       x_proj_weight_(weights.matrix(prefix_ + "x_proj.weight")),
       dt_proj_weight_(weights.matrix(prefix_ + "dt_proj.weight")),
       a_log_(weights.matrix(prefix_ + "A_log")),
-      out_proj_weight_(weights.matrix(prefix_ + "out_proj.weight")),
+      out_proj_weight_(weights.matrix(projections_prefix_ + "out_proj.weight")),
       conv_bias_(weights.flat(prefix_ + "conv1d.bias")),
       dt_proj_bias_(weights.flat(prefix_ + "dt_proj.bias")),
       d_(weights.flat(prefix_ + "D")),
@@ -133,7 +134,20 @@ auto Mamba1<T>::take_activations(std::int64_t lanes, std::int64_t tokens, bool f
 }
 
 template <class T>
-SelectiveScanInput<T> Mamba1<T>::scan_input(const Activations& a, View<const float, 3> state,
+CausalConvInput<T> Mamba1<T>::conv_input(Direction direction, const Activations& a,
+                                         View<const float, 3> state,
+                                         View<const std::int64_t, 1> valid) const {
+  return {.x = a.xz.columns(0, d_inner_),
+          .weight = conv_weight_,
+          .bias = conv_bias_,
+          .state = state,
+          .valid = valid,
+          .direction = direction};
+}
+
+template <class T>
+SelectiveScanInput<T> Mamba1<T>::scan_input(Direction direction, const Activations& a,
+                                            View<const float, 3> state,
                                             View<const std::int64_t, 1> valid) const {
   return {.u = a.u,
           .delta = a.delta,
@@ -144,39 +158,39 @@ SelectiveScanInput<T> Mamba1<T>::scan_input(const Activations& a, View<const flo
           .d = d_,
           .delta_bias = dt_proj_bias_,
           .state = state,
-          .valid = valid};
+          .valid = valid,
+          .direction = direction};
 }
 
 template <class T>
-auto Mamba1<T>::forward(View<const T, 3> x, View<float, 2> state, View<const std::int64_t, 1> valid,
-                        View<T, 3> y, Arena* keep, Context& context) const -> std::unique_ptr<Saved> {
+auto Mamba1<T>::forward(Direction direction, View<const T, 3> x, View<float, 2> state,
+                        View<const std::int64_t, 1> valid, View<T, 3> y, Arena* keep, Context& context) const
+    -> std::unique_ptr<Saved> {
   const Arena::Scope scope(context.scratch);
   const bool for_backward = keep != nullptr;
   Activations a = take_activations(x.shape[0], x.shape[1], for_backward, keep ? *keep : context.scratch);
   if (for_backward) copy(state, a.state, context);
   linear_forward<T, T>(rows(x), in_proj_, rows(a.xz), context);
-  const CausalConvInput<T> conv{.x = a.xz.columns(0, d_inner_),
-                                .weight = conv_weight_,
-                                .bias = conv_bias_,
-                                .state = conv_state(state),
-                                .valid = valid};
-  causal_conv_forward<T>(conv, a.u, conv_state(state), context);
+  causal_conv_forward<T>(conv_input(direction, a, conv_state(state), valid), a.u, conv_state(state), context);
   linear_forward<T, T>(rows<const T>(a.u), x_proj_, rows(a.x_dbl), context);
   linear_forward<T, T>(rows<const T>(a.x_dbl).columns(0, dt_rank_), dt_proj_, rows(a.delta), context);
   const SelectiveScanOutput<T> scanned{.out = a.y, .state = scan_state(state), .checkpoints = a.checkpoints};
-  selective_scan_forward<T>(scan_input(a, scan_state(state), valid), scanned, context);
-  linear_forward<T, T>(rows<const T>(a.y), out_proj_, rows(y), context);
+  selective_scan_forward<T>(scan_input(direction, a, scan_state(state), valid), scanned, context);
+  if (!y.empty()) linear_forward<T, T>(rows<const T>(a.y), out_proj_, rows(y), context);
   return for_backward ? std::make_unique<Activations>(std::move(a)) : nullptr;
 }
 
 template <class T>
-void Mamba1<T>::backward(View<const T, 3> x, const Saved& saved, View<const T, 3> d_y,
+void Mamba1<T>::backward(Direction direction, View<const T, 3> x, const Saved& saved, View<const T, 3> d_y,
                          View<const std::int64_t, 1> valid, View<float, 2> d_state, View<T, 3> d_x,
                          ParameterStore& gradients, Context& context) const {
   const auto& a = static_cast<const Activations&>(saved);
   const Arena::Scope scope(context.scratch);
   const std::int64_t lanes = x.shape[0], tokens = x.shape[1];
   const auto gradient = [&](const char* name) { return gradients.matrix(prefix_ + name); };
+  const auto gradient_of_projection = [&](const char* name) {
+    return gradients.matrix(projections_prefix_ + name);
+  };
   const auto gradient_flat = [&](const char* name) { return gradients.flat(prefix_ + name); };
   const auto d_xz = context.scratch.take<T, 3>(a.xz.shape);
   const auto d_u = context.scratch.take<T, 3>(a.u.shape);
@@ -185,7 +199,8 @@ void Mamba1<T>::backward(View<const T, 3> x, const Saved& saved, View<const T, 3
   const auto d_gated = context.scratch.take<T, 3>({lanes, tokens, d_inner_});
 
   linear_backward_input<T>(rows(d_y), out_proj_, rows(d_gated), GradientMode::overwrite, context);
-  linear_backward_weight<T>(rows(d_y), rows<const T>(a.y), gradient("out_proj.weight"), context);
+  linear_backward_weight<T>(rows(d_y), rows<const T>(a.y), gradient_of_projection("out_proj.weight"),
+                            context);
 
   const SelectiveScanGradient<T> scan{.d_out = d_gated,
                                       .checkpoints = a.checkpoints,
@@ -198,7 +213,7 @@ void Mamba1<T>::backward(View<const T, 3> x, const Saved& saved, View<const T, 3
                                       .d_d = gradient_flat("D"),
                                       .d_delta_bias = gradient_flat("dt_proj.bias"),
                                       .d_state = scan_state(d_state)};
-  selective_scan_backward<T>(scan_input(a, scan_state(a.state), valid), scan, context);
+  selective_scan_backward<T>(scan_input(direction, a, scan_state(a.state), valid), scan, context);
 
   const auto d_rank = rows(d_x_dbl).columns(0, dt_rank_);
   linear_backward_input<T>(rows<const T>(d_delta), dt_proj_, d_rank, GradientMode::overwrite, context);
@@ -207,20 +222,15 @@ void Mamba1<T>::backward(View<const T, 3> x, const Saved& saved, View<const T, 3
   linear_backward_input<T>(rows<const T>(d_x_dbl), x_proj_, rows(d_u), GradientMode::accumulate, context);
   linear_backward_weight<T>(rows<const T>(d_x_dbl), rows<const T>(a.u), gradient("x_proj.weight"), context);
 
-  const CausalConvInput<T> conv_input{.x = a.xz.columns(0, d_inner_),
-                                      .weight = conv_weight_,
-                                      .bias = conv_bias_,
-                                      .state = conv_state(a.state),
-                                      .valid = valid};
   const CausalConvGradient<T> conv{.d_out = d_u,
                                    .d_x = d_xz.columns(0, d_inner_),
                                    .d_weight = gradient("conv1d.weight"),
                                    .d_bias = gradient_flat("conv1d.bias"),
                                    .d_state = conv_state(d_state)};
-  causal_conv_backward<T>(conv_input, conv, context);
+  causal_conv_backward<T>(conv_input(direction, a, conv_state(a.state), valid), conv, context);
 
   linear_backward_input<T>(rows<const T>(d_xz), in_proj_, rows(d_x), GradientMode::overwrite, context);
-  linear_backward_weight<T>(rows<const T>(d_xz), rows(x), gradient("in_proj.weight"), context);
+  linear_backward_weight<T>(rows<const T>(d_xz), rows(x), gradient_of_projection("in_proj.weight"), context);
 }
 
 template class Mamba1<float>;

@@ -14,6 +14,7 @@
 #include <string>
 #include <vector>
 
+#include "kernels/causal_conv.hpp"
 #include "kernels/linear.hpp"
 #include "kernels/selective_scan.hpp"
 #include "src/mixer.hpp"
@@ -29,14 +30,19 @@ class Mamba1 final : public Mixer<T> {
  public:
   using typename Mixer<T>::Saved;
 
-  Mamba1(const ModelConfig& config, std::string prefix, const ParameterStore& weights);
+  Mamba1(const ModelConfig& config, const std::string& prefix, const ParameterStore& weights)
+      : Mamba1(config, prefix, prefix, weights) {}
+  /// in_proj and out_proj are those of another prefix.
+  Mamba1(const ModelConfig& config, std::string prefix, std::string projections_prefix,
+         const ParameterStore& weights);
 
   std::int64_t state_floats() const override { return (d_conv_ - 1 + d_state_) * d_inner_; }
   std::int64_t saved_bytes_per_token() const override;
   void prepare(bool for_backward, Context& context) override;
-  std::unique_ptr<Saved> forward(View<const T, 3> x, View<float, 2> state, View<const std::int64_t, 1> valid,
-                                 View<T, 3> y, Arena* keep, Context& context) const override;
-  void backward(View<const T, 3> x, const Saved& saved, View<const T, 3> d_y,
+  std::unique_ptr<Saved> forward(Direction direction, View<const T, 3> x, View<float, 2> state,
+                                 View<const std::int64_t, 1> valid, View<T, 3> y, Arena* keep,
+                                 Context& context) const override;
+  void backward(Direction direction, View<const T, 3> x, const Saved& saved, View<const T, 3> d_y,
                 View<const std::int64_t, 1> valid, View<float, 2> d_state, View<T, 3> d_x,
                 ParameterStore& gradients, Context& context) const override;
 
@@ -46,11 +52,13 @@ class Mamba1 final : public Mixer<T> {
                                Arena& arena) const;
   View<float, 3> conv_state(View<float, 2> state) const;  // [B, d_conv - 1, d_inner]
   View<float, 3> scan_state(View<float, 2> state) const;  // [B, d_state, d_inner]
-  SelectiveScanInput<T> scan_input(const Activations& a, View<const float, 3> state,
+  CausalConvInput<T> conv_input(Direction direction, const Activations& a, View<const float, 3> state,
+                                View<const std::int64_t, 1> valid) const;
+  SelectiveScanInput<T> scan_input(Direction direction, const Activations& a, View<const float, 3> state,
                                    View<const std::int64_t, 1> valid) const;
 
   std::int64_t d_inner_, d_state_, d_conv_, dt_rank_;
-  std::string prefix_;
+  std::string prefix_, projections_prefix_;
   View<const float, 2> in_proj_weight_, conv_weight_, x_proj_weight_, dt_proj_weight_, a_log_,
       out_proj_weight_;
   View<const float, 1> conv_bias_, dt_proj_bias_, d_;

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "kernels/context.hpp"
+#include "kernels/direction.hpp"
 #include "kernels/view.hpp"
 #include "src/config.hpp"
 #include "src/parameters.hpp"
@@ -24,6 +25,8 @@ enum class Sweep : std::uint8_t {
   layer_major,  // for each layer, all chunks, in both directions: keeps the layer's input of the whole record
 };
 
+/// A walk goes over the chunks of a record in one direction, with a state of its own. Causal mixers are only
+/// ever walked forward.
 template <class T>
 class Mixer {
  public:
@@ -34,22 +37,23 @@ class Mixer {
 
   virtual ~Mixer() = default;
 
-  /// Floats of recurrent state per lane.
+  /// Floats of recurrent state per lane, of one direction.
   virtual std::int64_t state_floats() const = 0;
-  /// About what forward keeps of a token for backward.
+  /// About what forward keeps of a token for backward, in one direction.
   virtual std::int64_t saved_bytes_per_token() const = 0;
   /// Brings weights into the form that the operations take; again after every change of the weights.
   virtual void prepare(bool for_backward, Context& context) = 0;
 
-  /// x [B, T, D] -> y [B, T, D]; state [B, state_floats] goes from before the chunk to after it; valid [B].
-  /// With `keep`, returns what backward needs, stored there; without, nullptr.
-  virtual std::unique_ptr<Saved> forward(View<const T, 3> x, View<float, 2> state,
+  /// x [B, T, D] -> y [B, T, D]; state [B, state_floats] goes from before the walk over the chunk to after
+  /// it; valid [B]. With `keep`, returns what backward needs, stored there; without, nullptr. y may be empty
+  /// where nothing but that and the state is wanted.
+  virtual std::unique_ptr<Saved> forward(Direction direction, View<const T, 3> x, View<float, 2> state,
                                          View<const std::int64_t, 1> valid, View<T, 3> y, Arena* keep,
                                          Context& context) const = 0;
 
   /// d_y [B, T, D] -> d_x [B, T, D], overwritten; d_state [B, state_floats] goes from the gradient of the
-  /// state after the chunk to that of the state before it; parameter gradients are added to `gradients`.
-  virtual void backward(View<const T, 3> x, const Saved& saved, View<const T, 3> d_y,
+  /// state after the walk to that of the state before it; parameter gradients are added to `gradients`.
+  virtual void backward(Direction direction, View<const T, 3> x, const Saved& saved, View<const T, 3> d_y,
                         View<const std::int64_t, 1> valid, View<float, 2> d_state, View<T, 3> d_x,
                         ParameterStore& gradients, Context& context) const = 0;
 };
