@@ -1,6 +1,7 @@
 #include "src/model.hpp"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstring>
 #include <fstream>
@@ -117,6 +118,44 @@ void adopt_stored_vocabulary(const SafetensorsReader& weights, const std::string
   }
 }
 
+/// Of the whole padded vocabulary, as files hold it.
+std::vector<std::int64_t> complement_map(const ModelConfig& config) {
+  std::vector<std::int64_t> map;
+  for (std::int64_t token = 0; token < config.padded_vocab(); ++token) {
+    map.push_back(complement(static_cast<std::uint8_t>(token)));
+  }
+  return map;
+}
+
+void check_complement_maps(SafetensorsReader& weights, const ModelConfig& config) {
+  const std::vector<std::int64_t> expected = complement_map(config);
+  std::vector<std::int64_t> found(expected.size());
+  for (const std::string& name : complement_map_names(config)) {
+    if (!weights.tensors().contains(name)) continue;  // config.json has told
+    weights.read(name, std::array{config.padded_vocab()}, found);
+    if (found != expected) {
+      weights.fail("tensor " + name +
+                   ": not the complements of the DNA alphabet (A 7, C 8, G 9, T 10, N 11)");
+    }
+  }
+}
+
+/// Where a file holds tied tensors too, they must be what they are tied to.
+void check_tied_tensors(SafetensorsReader& weights, const Model& model, CheckpointLayout layout) {
+  for (const auto& [tied, original] : tied_parameters(model.config())) {
+    const std::string name = name_in_layout(tied, model.config(), layout);
+    if (!weights.tensors().contains(name)) continue;
+    const ParameterSpec& spec = model.parameters().spec(original);
+    std::vector<float> values(static_cast<std::size_t>(spec.size()));
+    weights.read(name, spec.shape, std::span(values));
+    if (std::memcmp(values.data(), model.parameters().flat(original).data, values.size() * sizeof(float)) !=
+        0) {
+      weights.fail("tensor " + name + ": differs from " + name_in_layout(original, model.config(), layout) +
+                   ", which config.json ties it to");
+    }
+  }
+}
+
 }  // namespace
 
 std::string layer_prefix(std::int64_t index) { return "backbone.layers." + std::to_string(index) + "."; }
@@ -180,8 +219,11 @@ Model Model::load(const fs::path& folder) {
   model.parameters_ = ParameterStore(std::move(specs));
   for (const ParameterSpec& spec : model.parameters_.specs()) {
     const View<float, 1> values = model.parameters_.flat(spec.name);
-    file_of(spec).read(stored_name(spec), spec.shape, {values.data, static_cast<std::size_t>(values.size())});
+    file_of(spec).read(stored_name(spec), spec.shape,
+                       std::span(values.data, static_cast<std::size_t>(values.size())));
   }
+  check_tied_tensors(weights, model, layout);
+  check_complement_maps(weights, model.config_);
   return model;
 }
 
@@ -195,14 +237,24 @@ void Model::save(const fs::path& folder, CheckpointLayout layout) const {
   std::vector<NamedTensor> backbone, head;
   const auto tensor = [&](const ParameterSpec& spec, const std::string& name) {
     const View<const float, 1> values = parameters_.flat(spec.name);
-    return NamedTensor{name, spec.shape, {values.data, static_cast<std::size_t>(values.size())}};
+    return NamedTensor{name, spec.shape, std::span(values.data, static_cast<std::size_t>(values.size()))};
   };
   for (const ParameterSpec& spec : parameters_.specs()) {
     (is_head(spec.name) ? head : backbone)
         .push_back(tensor(spec, name_in_layout(spec.name, config_, layout)));
   }
-  // Tied weights are written twice: the original code's strict load_state_dict asks for both names.
-  if (config_.tie_embeddings) backbone.push_back(tensor(parameters_.spec(kEmbeddingWeight), kLmHeadWeight));
+  const std::vector<std::int64_t> complements = complement_map(config_);
+  for (const std::string& name : complement_map_names(config_)) {
+    backbone.push_back({name, {config_.padded_vocab()}, complements});
+  }
+  // mamba_ssm's load_state_dict is strict and asks for both names of tied weights. Caduceus is opened by
+  // transformers' from_pretrained, which ties what is missing; there one name stands, as save_pretrained
+  // leaves it.
+  if (layout != CheckpointLayout::caduceus) {
+    for (const auto& [tied, original] : tied_parameters(config_)) {
+      backbone.push_back(tensor(parameters_.spec(original), name_in_layout(tied, config_, layout)));
+    }
+  }
   write_safetensors(folder / "model.safetensors", backbone);
   if (!head.empty()) write_safetensors(folder / "head.safetensors", head);
   write_json(folder / "longstrand.json", describe_additions(config_, classifier_));

@@ -10,6 +10,7 @@
 #include <cstring>
 #include <nlohmann/json.hpp>
 #include <stdexcept>
+#include <utility>
 
 #include "kernels/check.hpp"
 #include "kernels/view.hpp"
@@ -47,6 +48,10 @@ void convert(const std::vector<std::uint8_t>& bytes, std::span<float> out, Conve
     out[i] = to_float(value);
   }
 }
+
+constexpr auto as_bytes = [](const auto& values) {
+  return std::span<const char>(reinterpret_cast<const char*>(values.data()), values.size_bytes());
+};
 
 }  // namespace
 
@@ -168,25 +173,39 @@ void SafetensorsReader::read(const std::string& name, std::span<const std::int64
   }
 }
 
+void SafetensorsReader::read(const std::string& name, std::span<const std::int64_t> shape,
+                             std::span<std::int64_t> out) {
+  require_shape(name, shape);
+  if (info(name).dtype != "I64") fail("tensor " + name + ": expected I64, got " + info(name).dtype);
+  const std::vector<std::uint8_t> bytes = read_raw(name);
+  std::memcpy(out.data(), bytes.data(), bytes.size());
+}
+
 void write_safetensors(const std::filesystem::path& path, std::span<const NamedTensor> tensors) {
+  // Wide elements first, which aligns all of them; then by name.
+  std::vector<const NamedTensor*> ordered;
+  for (const NamedTensor& tensor : tensors) ordered.push_back(&tensor);
+  std::ranges::sort(ordered, {}, [](const NamedTensor* tensor) {
+    return std::make_pair(std::holds_alternative<std::span<const float>>(tensor->values), tensor->name);
+  });
   nlohmann::ordered_json json;
   json["__metadata__"] = {{"format", "pt"}};
+  std::vector<std::span<const char>> parts(2);  // the header's length, and the header
   std::size_t offset_bytes = 0;
-  for (const NamedTensor& tensor : tensors) {
-    const std::size_t end_bytes = offset_bytes + tensor.values.size_bytes();
-    json[tensor.name] = {
-        {"dtype", "F32"}, {"shape", tensor.shape}, {"data_offsets", {offset_bytes, end_bytes}}};
+  for (const NamedTensor* tensor : ordered) {
+    const bool floats = std::holds_alternative<std::span<const float>>(tensor->values);
+    parts.push_back(std::visit(as_bytes, tensor->values));
+    const std::size_t end_bytes = offset_bytes + parts.back().size();
+    json[tensor->name] = {{"dtype", floats ? "F32" : "I64"},
+                          {"shape", tensor->shape},
+                          {"data_offsets", {offset_bytes, end_bytes}}};
     offset_bytes = end_bytes;
   }
   std::string header = json.dump();
   header.resize((header.size() + 7) / 8 * 8, ' ');  // the data begin at a multiple of 8
   const std::uint64_t header_bytes = header.size();
-  std::vector<std::span<const char>> parts;
-  parts.emplace_back(reinterpret_cast<const char*>(&header_bytes), 8);
-  parts.emplace_back(header);
-  for (const NamedTensor& tensor : tensors) {
-    parts.emplace_back(reinterpret_cast<const char*>(tensor.values.data()), tensor.values.size_bytes());
-  }
+  parts[0] = {reinterpret_cast<const char*>(&header_bytes), 8};
+  parts[1] = header;
   write_file_atomically(path, parts);
 }
 

@@ -8,6 +8,7 @@
 #include <map>
 #include <span>
 #include <string>
+#include <variant>
 #include <vector>
 
 namespace longstrand {
@@ -31,13 +32,16 @@ class SafetensorsReader {
   void require_shape(const std::string& name, std::span<const std::int64_t> shape) const;
   /// Converts F32, BF16, F16 and F64 to float. The shape must be the expected one.
   void read(const std::string& name, std::span<const std::int64_t> shape, std::span<float> out);
+  /// I64 alone.
+  void read(const std::string& name, std::span<const std::int64_t> shape, std::span<std::int64_t> out);
   /// The bytes as they are.
   std::vector<std::uint8_t> read_raw(const std::string& name);
+  /// Throws std::runtime_error that names the file, for what a caller finds wrong in it.
+  [[noreturn]] void fail(const std::string& what) const;
 
  private:
   const TensorInfo& info(const std::string& name) const;
   void parse_header(const std::string& header, std::int64_t data_bytes);
-  [[noreturn]] void fail(const std::string& what) const;
 
   std::filesystem::path path_;
   std::ifstream file_;
@@ -48,11 +52,11 @@ class SafetensorsReader {
 struct NamedTensor {
   std::string name;
   std::vector<std::int64_t> shape;
-  std::span<const float> values;
+  std::variant<std::span<const float>, std::span<const std::int64_t>> values;  // F32 or I64
 };
 
-/// Writes float32 tensors under a temporary name, then renames. Throws std::runtime_error naming file and
-/// reason.
+/// Writes under a temporary name, then renames. The tensors lie in the order in which the reference
+/// implementation puts them. Throws std::runtime_error naming file and reason.
 void write_safetensors(const std::filesystem::path& path, std::span<const NamedTensor> tensors);
 
 /// Writes all parts, one after the other, under a temporary name, syncs it to the disk, then renames. Throws

@@ -13,6 +13,7 @@ constexpr const char* kCaduceusEmbeddings = "caduceus.backbone.embeddings.word_e
 /// Caduceus-PS wraps every module that must be equivariant; where add and norm are fused, norms are not
 /// modules.
 std::string name_in_caduceus(std::string name, const ModelConfig& config) {
+  if (config.equivariant && name == kLmHeadWeight) return "lm_head.lm_head.weight";
   if (!name.starts_with("backbone.")) return name;
   if (name == kEmbeddingWeight)
     return std::string(kCaduceusEmbeddings) + (config.equivariant ? "embedding.weight" : "weight");
@@ -40,6 +41,19 @@ std::string name_in_layout(const std::string& name, const ModelConfig& config, C
       return name_in_caduceus(name, config);
   }
   throw std::logic_error("unknown layout");
+}
+
+std::vector<TiedParameter> tied_parameters(const ModelConfig& config) {
+  std::vector<TiedParameter> tied;
+  if (config.tie_embeddings) tied.push_back({kLmHeadWeight, kEmbeddingWeight});
+  if (!config.bidirectional || !config.tie_directions) return tied;
+  for (std::int64_t i = 0; i < config.n_layer; ++i) {
+    const std::string mixer = layer_prefix(i) + "mixer.";
+    for (const char* name : {"in_proj.weight", "out_proj.weight"}) {
+      tied.push_back({mixer + "mamba_rev." + name, mixer + "mamba_fwd." + name});
+    }
+  }
+  return tied;
 }
 
 std::vector<std::string> complement_map_names(const ModelConfig& config) {

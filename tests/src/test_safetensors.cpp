@@ -41,6 +41,23 @@ TEST_F(Safetensors, WhatIsWrittenIsReadBack) {
   EXPECT_THROW(reader.read("c", std::vector<std::int64_t>{1}, got), std::runtime_error);
 }
 
+/// The reference implementation's order: wide elements first, which aligns all of them, then by name.
+TEST_F(Safetensors, IntegersStandBeforeFloatsAndNamesAreSorted) {
+  const std::vector<float> floats = {1.5F, -2.0F, 3.0F};
+  const std::vector<std::int64_t> integers = {7, -(std::int64_t{1} << 40)};
+  const std::vector<NamedTensor> tensors = {{"b", {3}, floats}, {"a", {1, 3}, floats}, {"c", {2}, integers}};
+  const std::string path = directory_ / "x.safetensors";
+  write_safetensors(path, tensors);
+  SafetensorsReader reader(path);
+  EXPECT_EQ(reader.tensors().at("c").begin_bytes, 0);
+  EXPECT_EQ(reader.tensors().at("a").begin_bytes, 16);
+  EXPECT_EQ(reader.tensors().at("b").begin_bytes, 28);
+  std::vector<std::int64_t> got(2);
+  reader.read("c", std::vector<std::int64_t>{2}, got);
+  EXPECT_EQ(got, integers);
+  EXPECT_THROW(reader.read("b", std::vector<std::int64_t>{3}, got), std::runtime_error);
+}
+
 TEST_F(Safetensors, OtherFloatTypesAreConverted) {
   const std::vector<float> values = {1.0F, -0.5F, 65504.0F, 0x1.0p-24F};
   const std::array<std::uint16_t, 4> halves = {0x3c00, 0xb800, 0x7bff, 0x0001};
