@@ -28,7 +28,7 @@ struct BackwardResults {
   const float* checkpoints;
   std::int64_t checkpoint_stride, checkpoint_lane_stride, checkpoint_row_stride;
   const float* d_state_after;  // [segments, B, N, D]
-  float* d_b_and_c;            // [channel blocks, B, T, kSums]
+  float* d_b_and_c;            // [channel blocks, B, T, kSums]  by position
   float* d_a_log;              // [segments * B, D, the group's states]
   float* d_d;                  // [segments * B, D]
   float* d_delta_bias;         // [segments * B, D]
@@ -49,15 +49,12 @@ class BackwardScan {
       : in_(in),
         out_(results),
         shared_(shared),
-        block_(in.channels, in.segments),
-        loader_(shared.tile, block_.channel_block * kScanThreads, in.channels, in.aligned),
-        d_(block_.channel_block * kScanThreads + threadIdx.x),
+        block_(in),
+        loader_(shared.tile, block_.first_channel(), in.channels, in.aligned),
+        d_(block_.first_channel() + threadIdx.x),
         exists_(d_ < in.channels),
         column_(exists_ ? d_ : in.channels - 1),
         row_(block_.segment * in.lanes + block_.lane),
-        begin_(block_.segment * in.segment_tokens),
-        rows_(tokens_before(in.tokens, begin_, static_cast<int>(in.segment_tokens))),
-        count_(tokens_before(in.valid[block_.lane], begin_, rows_)),
         states_(min(in.states - in.first_state, kScanStates)),
         bias_(in.delta_bias[column_]),
         skip_(kFirstGroup ? in.d[column_] : 0.0F) {
@@ -72,25 +69,25 @@ class BackwardScan {
     set_operand(kU, in.u);
     set_operand(kZ, in.z);
     set_operand(kDOut, results.d_out);
-    loader_.set_coefficient(0, in.b.row(block_.lane, begin_) + in.first_state, in.b.row_stride, states_);
-    loader_.set_coefficient(1, in.c.row(block_.lane, begin_) + in.first_state, in.c.row_stride, states_);
-    const int last = max(count_ - 1, 0);
-    d_u_ = out_.d_u.row(block_.lane, begin_ + last) + column_;
-    d_delta_ = out_.d_delta.row(block_.lane, begin_ + last) + column_;
-    d_z_ = out_.d_z.row(block_.lane, begin_ + last) + column_;
+    set_coefficient(0, in.b);
+    set_coefficient(1, in.c);
+    const int last = max(block_.count - 1, 0);
+    d_u_ = block_.row(out_.d_u, last) + column_;
+    d_delta_ = block_.row(out_.d_delta, last) + column_;
+    d_z_ = block_.row(out_.d_z, last) + column_;
   }
 
   __device__ void run() {
     write_padding();
-    const int last = (count_ - 1) / kScanTile_tokens * kScanTile_tokens;
+    const int last = (block_.count - 1) / kScanTile_tokens * kScanTile_tokens;
     int parity = 0;
-    if (count_ > 0) loader_.start(last, count_ - last, parity);
-    for (int first = last; first >= 0 && count_ > 0; first -= kScanTile_tokens, parity ^= 1) {
+    if (block_.count > 0) loader_.start(last, block_.count - last, parity);
+    for (int first = last; first >= 0 && block_.count > 0; first -= kScanTile_tokens, parity ^= 1) {
       float h[kScanStates];
       load_checkpoint(first, h);  // arrives meanwhile
       loader_.finish();
       if (first > 0) loader_.start(first - kScanTile_tokens, kScanTile_tokens, parity ^ 1);
-      const int tokens = min(count_ - first, kScanTile_tokens);
+      const int tokens = min(block_.count - first, kScanTile_tokens);
       keep_states(tokens, parity, h);
       for (int run = (tokens - 1) / kRun_tokens; run >= 0; --run) {
         const int of_run = min(tokens - run * kRun_tokens, kRun_tokens);
@@ -110,28 +107,31 @@ class BackwardScan {
   enum { kDelta, kU, kZ, kDOut };  // the loader's operands
 
   __device__ void set_operand(int i, const Rows<const T>& x) {
-    loader_.set_operand(i, x.row(block_.lane, begin_) + block_.channel_block * kScanThreads, x.row_stride);
+    loader_.set_operand(i, block_.row(x, 0) + block_.first_channel(), x.row_stride);
+  }
+  __device__ void set_coefficient(int i, const Rows<const T>& x) {
+    loader_.set_coefficient(i, block_.row(x, 0) + in_.first_state, x.row_stride, states_);
   }
 
   __device__ void write_padding() const {
-    for (int t = count_; t < rows_; ++t) {
+    for (int t = block_.count; t < block_.rows; ++t) {
       float* const sums = sums_of(t);
       if (threadIdx.x < kSums) sums[threadIdx.x] = 0;
       if (!exists_ || !kFirstGroup) continue;
-      out_.d_u.row(block_.lane, begin_ + t)[d_] = from_float<T>(0.0F);
-      out_.d_delta.row(block_.lane, begin_ + t)[d_] = from_float<T>(0.0F);
-      out_.d_z.row(block_.lane, begin_ + t)[d_] = from_float<T>(0.0F);
+      block_.padding_row(out_.d_u, t)[d_] = from_float<T>(0.0F);
+      block_.padding_row(out_.d_delta, t)[d_] = from_float<T>(0.0F);
+      block_.padding_row(out_.d_z, t)[d_] = from_float<T>(0.0F);
     }
   }
 
   __device__ float* sums_of(int t) const {
     return out_.d_b_and_c +
-           ((block_.channel_block * in_.lanes + block_.lane) * in_.tokens + begin_ + t) * kSums;
+           ((block_.channel_block * in_.lanes + block_.lane) * in_.tokens + block_.begin + t) * kSums;
   }
 
   __device__ void load_checkpoint(int first, float (&h)[kScanStates]) const {
     const float* const checkpoint =
-        out_.checkpoints + (begin_ + first) / kScanTile_tokens * out_.checkpoint_stride +
+        out_.checkpoints + (block_.begin + first) / kScanTile_tokens * out_.checkpoint_stride +
         block_.lane * out_.checkpoint_lane_stride + in_.first_state * out_.checkpoint_row_stride + column_;
 #pragma unroll
     for (int n = 0; n < kScanStates; ++n) {
@@ -271,8 +271,7 @@ class BackwardScan {
   TileLoader<T, 4, 2> loader_;
   const std::int64_t d_;
   const bool exists_;
-  const std::int64_t column_, row_, begin_;
-  const int rows_, count_;  // tokens of the segment, and how many of them are valid
+  const std::int64_t column_, row_;
   const int states_;
   const float bias_, skip_;
   float decay_[kScanStates];
@@ -292,19 +291,21 @@ __global__ void __launch_bounds__(kScanThreads, 2)
 
 /// d_b and d_c, the group's columns, from the sums of the channel blocks.
 template <class T>
-__global__ void store_d_b_and_c(const float* of_blocks, std::int64_t channel_blocks, std::int64_t tokens,
-                                std::int64_t all_rows, int first_state, int states, Rows<T> d_b,
-                                Rows<T> d_c) {
+__global__ void store_d_b_and_c(const __grid_constant__ ScanOperands<T> in, const float* of_blocks,
+                                std::int64_t channel_blocks, Rows<T> d_b, Rows<T> d_c) {
   const std::int64_t i = std::int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
-  if (i >= all_rows * kSums) return;
+  const std::int64_t size = in.lanes * in.tokens * kSums;
+  if (i >= size) return;
   float sum = 0;
-  for (std::int64_t block = 0; block < channel_blocks; ++block)
-    sum += of_blocks[block * all_rows * kSums + i];
-  const std::int64_t row = i / kSums, lane = row / tokens, t = row % tokens;
-  const int n = first_state + static_cast<int>(i % kScanStates);
-  if (n >= states) return;
+  for (std::int64_t block = 0; block < channel_blocks; ++block) sum += of_blocks[block * size + i];
+  const std::int64_t lane = i / kSums / in.tokens, position = i / kSums % in.tokens;
+  const int n = in.first_state + static_cast<int>(i % kScanStates);
+  if (n >= in.states) return;
+  const std::int64_t valid = in.valid[lane];
+  const bool reverse = in.direction == Direction::reverse;
+  const std::int64_t t = reverse && position < valid ? valid - 1 - position : position;
   const Rows<T>& to = i % kSums < kScanStates ? d_b : d_c;
-  to.row(lane, t)[n] = from_float<T>(sum);
+  to.data[lane * to.lane_stride + t * to.row_stride + n] = from_float<T>(sum);
 }
 
 template <class T>
@@ -320,10 +321,10 @@ void launch_backward(const ScanOperands<T>& in, const SelectiveScanGradient<T>& 
   const auto d_d = context.scratch.take<float, 2>({parts, in.channels});
   const auto d_delta_bias = context.scratch.take<float, 2>({parts, in.channels});
   const View<const float, 4>& checkpoints = gradient.checkpoints;
-  const BackwardResults<T> results{.d_out = Rows<const T>(gradient.d_out),
-                                   .d_u = Rows<T>(gradient.d_u),
-                                   .d_delta = Rows<T>(gradient.d_delta),
-                                   .d_z = Rows<T>(gradient.d_z),
+  const BackwardResults<T> results{.d_out = Rows<const T>(gradient.d_out, in.direction),
+                                   .d_u = Rows<T>(gradient.d_u, in.direction),
+                                   .d_delta = Rows<T>(gradient.d_delta, in.direction),
+                                   .d_z = Rows<T>(gradient.d_z, in.direction),
                                    .checkpoints = checkpoints.data,
                                    .checkpoint_stride = checkpoints.stride[0],
                                    .checkpoint_lane_stride = checkpoints.stride[1],
@@ -341,8 +342,8 @@ void launch_backward(const ScanOperands<T>& in, const SelectiveScanGradient<T>& 
   check_launch("selective scan backward");
   constexpr int kThreads = 256;
   store_d_b_and_c<<<static_cast<unsigned>(ceil_div(rows * kSums, kThreads)), kThreads, 0, session.stream>>>(
-      d_b_and_c.data, channel_blocks, in.tokens, rows, in.first_state, in.states, Rows<T>(gradient.d_b),
-      Rows<T>(gradient.d_c));
+      in, d_b_and_c.data, channel_blocks, Rows<T>(gradient.d_b, Direction::forward),
+      Rows<T>(gradient.d_c, Direction::forward));
   check_launch("selective scan backward: B and C");
   add_row_sums(View<const float, 2>(d_a_log), gradient.d_a_log.columns(in.first_state, states), context);
   if (in.first_state == 0) add_row_sums(d_d, gradient.d_d, context);
@@ -357,9 +358,10 @@ void selective_scan_backward(const SelectiveScanInput<T>& input, const Selective
   if (input.u.size() == 0) return;
   const Arena::Scope scope(context.scratch);
   ScanOperands<T> in(input, session_of(context));
-  in.aligned = in.aligned && Rows<const T>(gradient.d_out).aligned();
+  const Rows<const T> d_out(gradient.d_out, in.direction);
+  in.aligned = in.aligned && d_out.aligned();
   const SegmentStates segments = take_segments(in, context);
-  scan_segments_backward(in, Rows<const T>(gradient.d_out), gradient.d_state, segments, context);
+  scan_segments_backward(in, d_out, gradient.d_state, segments, context);
   for_each_state_group(
       in, [&](const ScanOperands<T>& group) { launch_backward(group, gradient, segments, context); });
 }

@@ -1,9 +1,11 @@
 // What the scan's kernels share. A thread owns a channel with kScanStates states in registers and walks a
 // segment of the sequence; a block holds kScanThreads channels of one lane, which read B and C of a tile of
 // tokens from shared memory. More states are taken in groups, one launch each: all results but the states are
-// sums over states. The segments of a sequence run at the same time: a first kernel scans each from
-// a zero state, a second one turns the results into the state before every segment (scan_segments_forward),
+// sums over states. The segments of a sequence run at the same time: a first kernel finds what state each
+// leaves of none, a second one turns the results into the state before every segment (scan_segments_forward),
 // and the last starts from those. Forward, a single segment takes the last alone.
+//
+// "Position" counts the valid tokens of a lane in the order in which the scan walks them; padding follows.
 #pragma once
 
 #include "kernels/cuda_session.cuh"
@@ -16,17 +18,18 @@ constexpr int kScanStates = 16;
 constexpr int kScanTile_tokens = 16;
 static_assert(scan_checkpoint_tokens(DeviceKind::cuda) == kScanTile_tokens);
 
-/// A [B, T, *] operand in device code; strides in elements.
+/// A [B, T, *] operand in device code; strides in elements, that of the rows from position to position:
+/// negative in reverse.
 template <class T>
 struct Rows {
   T* data = nullptr;
   std::int64_t lane_stride = 0, row_stride = 0;
   Rows() = default;
   template <class U>
-  explicit Rows(const View<U, 3>& x) : data(x.data), lane_stride(x.stride[0]), row_stride(x.stride[1]) {}
-  __device__ T* row(std::int64_t lane, std::int64_t t) const {
-    return data + lane * lane_stride + t * row_stride;
-  }
+  Rows(const View<U, 3>& x, Direction direction)
+      : data(x.data),
+        lane_stride(x.stride[0]),
+        row_stride(direction == Direction::forward ? x.stride[1] : -x.stride[1]) {}
   /// Whether pieces of 16 bytes of all rows lie at multiples of 16 bytes.
   bool aligned() const {
     constexpr std::int64_t kPiece = 16 / sizeof(T);
@@ -60,6 +63,7 @@ struct ScanOperands {
   int states;
   int first_state = 0;  // of the group of kScanStates that a launch takes
   std::int64_t segment_tokens, segments;
+  Direction direction;
   bool aligned;  // u, delta and z can be read in pieces of 16 bytes
 
   explicit ScanOperands(const SelectiveScanInput<T>& input, const Session& session);
@@ -90,16 +94,48 @@ inline dim3 scan_grid(std::int64_t lanes, std::int64_t channels, std::int64_t se
   return dim3(static_cast<unsigned>(ceil_div(channels, kScanThreads) * segments * lanes));
 }
 
-/// Which part of the work a block of scan_grid has.
+/// How many of the `size` tokens from t0 on lie before `end`.
+__device__ inline int tokens_before(std::int64_t end, std::int64_t t0, int size) {
+  return static_cast<int>(min(max(end - t0, std::int64_t{0}), std::int64_t{size}));
+}
+
+/// Which part of the work a block of scan_grid has: the positions of a lane from `begin` on.
+///
+/// Position p of a lane is row p or, in reverse, row valid - 1 - p.
 struct ScanBlock {
-  std::int64_t lane, segment, channel_block;
-  __device__ ScanBlock(std::int64_t channels, std::int64_t segments) {
-    const std::int64_t channel_blocks = ceil_div(channels, kScanThreads);
+  std::int64_t lane, segment, channel_block, begin;
+  int rows, count;  // tokens of the segment, and how many of them are valid
+
+  template <class T>
+  __device__ explicit ScanBlock(const ScanOperands<T>& in) {
+    const std::int64_t channel_blocks = ceil_div(in.channels, kScanThreads);
     channel_block = blockIdx.x % channel_blocks;
     const std::int64_t rest = blockIdx.x / channel_blocks;
-    segment = rest % segments;
-    lane = rest / segments;
+    segment = rest % in.segments;
+    lane = rest / in.segments;
+    begin = segment * in.segment_tokens;
+    rows = tokens_before(in.tokens, begin, static_cast<int>(in.segment_tokens));
+    const std::int64_t valid = in.valid[lane];
+    count = tokens_before(valid, begin, rows);
+    reverse_ = in.direction == Direction::reverse;
+    origin_ = reverse_ ? valid - 1 : 0;
   }
+
+  __device__ std::int64_t first_channel() const { return channel_block * kScanThreads; }
+  /// The lane's row of the segment's position i, which is valid.
+  template <class E>
+  __device__ E* row(const Rows<E>& x, std::int64_t i) const {
+    return x.data + lane * x.lane_stride + (begin + i - origin_) * x.row_stride;
+  }
+  /// The same of padding, which stays where it is.
+  template <class E>
+  __device__ E* padding_row(const Rows<E>& x, std::int64_t i) const {
+    return x.data + lane * x.lane_stride + (begin + i) * (reverse_ ? -x.row_stride : x.row_stride);
+  }
+
+ private:
+  std::int64_t origin_;  // the row of position 0
+  bool reverse_;
 };
 
 constexpr float kLog2E = 1.4426950408889634F;
@@ -133,7 +169,7 @@ __device__ inline float softplus(float x) {
 __device__ inline float sigmoid(float x) { return __fdividef(1.0F, 1.0F + exp2_approx(-x * kLog2E)); }
 
 /// Brings tiles of kOperands operands, a column a thread, and of kCoefficients of B and C into shared memory,
-/// one tile ahead of its use. Positions count tokens of a segment in the order in which they are walked.
+/// one tile ahead of its use.
 template <class T, int kOperands, int kCoefficients>
 class TileLoader {
  public:
@@ -147,16 +183,17 @@ class TileLoader {
         channels_(static_cast<int>(min(channels - first_channel, std::int64_t{kScanThreads}))),
         aligned_(aligned) {}
 
-  /// `rows`: the operand's row at position 0, first channel of the block; `stride` from position to position.
+  /// `rows`: the operand's row for the first token, first channel of the block; `stride` from token to token
+  /// in the order in which they are read.
   __device__ void set_operand(int i, const T* rows, std::int64_t stride) {
     operand_[i] = rows, operand_stride_[i] = stride;
   }
-  /// `rows`: the group's first state at position 0.
+  /// `rows`: the group's first state for the first token.
   __device__ void set_coefficient(int i, const T* rows, std::int64_t stride, int states) {
     coefficient_[i] = rows, coefficient_stride_[i] = stride, states_ = states;
   }
 
-  /// Starts to load the tile of positions [first, first + count) into buffer `parity`.
+  /// Starts to load the tile of tokens [first, first + count) into buffer `parity`.
   __device__ void start(int first, int count, int parity) {
 #pragma unroll
     for (int i = 0; i < kOperands; ++i) start_operand(i, first, count, parity);
@@ -177,6 +214,43 @@ class TileLoader {
   /// Makes the tile that was started last the one that is read; all threads of the block.
   __device__ void finish() {
     __syncthreads();  // the tile before has been read
+    publish();
+  }
+  /// The same if any thread wants the tile; else false.
+  __device__ bool finish_if(bool wanted) {
+    const bool any = __syncthreads_or(wanted) != 0;
+    if (any) publish();
+    return any;
+  }
+
+  /// 0 where the tile has no such row or channel.
+  __device__ float operand(int i, int t, int column, int parity) const {
+    return to_float(shared_.operand[parity][i][t][column]);
+  }
+  /// The thread's column.
+  __device__ float operand(int i, int t, int parity) const {
+    return operand(i, t, static_cast<int>(threadIdx.x), parity);
+  }
+  /// kCount of B or C's row from `first` on, the same for all threads: vector loads, one transaction each.
+  template <int kCount>
+  __device__ void read_coefficients(int i, int t, int first, float (&to)[kCount]) const {
+#pragma unroll
+    for (int n = 0; n < kCount; n += 4) {
+      const float4 quad = *reinterpret_cast<const float4*>(shared_.coefficient[i][t] + first + n);
+      to[n] = quad.x, to[n + 1] = quad.y, to[n + 2] = quad.z, to[n + 3] = quad.w;
+    }
+  }
+  __device__ void read_coefficients(int i, int t, float (&to)[kScanStates]) const {
+    read_coefficients(i, t, 0, to);
+  }
+  /// Waits for what has been started and is not needed.
+  __device__ void drain() const { asm volatile("cp.async.wait_all;"); }
+
+ private:
+  static constexpr int kRowsOfPass = kScanThreads / kScanStates;
+  static constexpr int kPasses = kScanTile_tokens / kRowsOfPass;
+
+  __device__ void publish() {
     const int t = static_cast<int>(threadIdx.x) / kScanStates,
               n = static_cast<int>(threadIdx.x) % kScanStates;
 #pragma unroll
@@ -188,23 +262,6 @@ class TileLoader {
     asm volatile("cp.async.wait_group 0;");
     __syncthreads();
   }
-
-  /// The thread's column; 0 where the tile has no such row or channel.
-  __device__ float operand(int i, int t, int parity) const {
-    return to_float(shared_.operand[parity][i][t][threadIdx.x]);
-  }
-  /// A row of B or C, the same for all threads: vector loads, one transaction each.
-  __device__ void read_coefficients(int i, int t, float (&to)[kScanStates]) const {
-#pragma unroll
-    for (int n = 0; n < kScanStates; n += 4) {
-      const float4 quad = *reinterpret_cast<const float4*>(shared_.coefficient[i][t] + n);
-      to[n] = quad.x, to[n + 1] = quad.y, to[n + 2] = quad.z, to[n + 3] = quad.w;
-    }
-  }
-
- private:
-  static constexpr int kRowsOfPass = kScanThreads / kScanStates;
-  static constexpr int kPasses = kScanTile_tokens / kRowsOfPass;
 
   __device__ void start_operand(int i, int first, int count, int parity) {
     if (!aligned_) {
@@ -250,11 +307,6 @@ __device__ inline void read_decay(const ScanOperands<T>& in, std::int64_t column
     const int state = in.first_state + n;
     decay[n] = state < in.states ? in.decay[state * in.decay_stride + column] : 0.0F;
   }
-}
-
-/// How many of the `size` tokens from t0 on lie before `end`.
-__device__ inline int tokens_before(std::int64_t end, std::int64_t t0, int size) {
-  return static_cast<int>(min(max(end - t0, std::int64_t{0}), std::int64_t{size}));
 }
 
 /// Calls `launch` for every group of states.

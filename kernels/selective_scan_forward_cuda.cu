@@ -32,24 +32,28 @@ __global__ void __launch_bounds__(kScanThreads, 5)
                  const __grid_constant__ ForwardResults results) {
   using Loader = TileLoader<T, 3, 2>;
   extern __shared__ __align__(16) unsigned char memory[];
-  const ScanBlock block(in.channels, in.segments);
-  const std::int64_t first_channel = block.channel_block * kScanThreads;
+  const ScanBlock block(in);
+  const std::int64_t first_channel = block.first_channel();
   const std::int64_t d = first_channel + threadIdx.x;
   const bool exists = d < in.channels;
   const std::int64_t column = exists ? d : in.channels - 1;
-  const std::int64_t begin = block.segment * in.segment_tokens;
-  const int rows = tokens_before(in.tokens, begin, static_cast<int>(in.segment_tokens));
-  const int count = tokens_before(in.valid[block.lane], begin, rows);
+  const int count = block.count;
+  if (kFirstGroup && exists) {
+    for (int i = count; i < block.rows; ++i) block.padding_row(out, i)[d] = from_float<T>(0.0F);
+  }
   Loader loader(*reinterpret_cast<typename Loader::Shared*>(memory), first_channel, in.channels, in.aligned);
   const auto operand = [&](int i, const Rows<const T>& x) {
-    loader.set_operand(i, x.row(block.lane, begin) + first_channel, x.row_stride);
+    loader.set_operand(i, block.row(x, 0) + first_channel, x.row_stride);
   };
   operand(0, in.delta);
   operand(1, in.u);
   operand(2, in.z);
   const int states = in.states - in.first_state;
-  loader.set_coefficient(0, in.b.row(block.lane, begin) + in.first_state, in.b.row_stride, states);
-  loader.set_coefficient(1, in.c.row(block.lane, begin) + in.first_state, in.c.row_stride, states);
+  const auto coefficient = [&](int i, const Rows<const T>& x) {
+    loader.set_coefficient(i, block.row(x, 0) + in.first_state, x.row_stride, states);
+  };
+  coefficient(0, in.b);
+  coefficient(1, in.c);
   const float bias = in.delta_bias[column], skip = in.d[column];
   const std::int64_t row = block.segment * in.lanes + block.lane;
   float decay[kScanStates], h[kScanStates];
@@ -58,7 +62,10 @@ __global__ void __launch_bounds__(kScanThreads, 5)
   for (int n = 0; n < kScanStates; ++n) {
     h[n] = exists && n < states ? *results.state_before.at(row, in.first_state + n, d) : 0.0F;
   }
-  T* place = out.row(block.lane, begin) + column;
+  T* place = block.row(out, 0) + column;
+  float* checkpoint = results.checkpoints + block.begin / kScanTile_tokens * results.checkpoint_stride +
+                      block.lane * results.checkpoint_lane_stride +
+                      in.first_state * results.checkpoint_row_stride + d;
   const auto step = [&](int t, int parity) {
     const float dt = softplus(loader.operand(0, t, parity) + bias);
     const float u = loader.operand(1, t, parity), z = loader.operand(2, t, parity);
@@ -78,27 +85,21 @@ __global__ void __launch_bounds__(kScanThreads, 5)
   };
   loader.start(0, min(count, kScanTile_tokens), 0);
   int parity = 0;
-  for (int i = 0; i < rows; i += kScanTile_tokens, parity ^= 1) {
+  for (int i = 0; i < count; i += kScanTile_tokens, parity ^= 1) {
     loader.finish();
     loader.start(i + kScanTile_tokens, min(count - i - kScanTile_tokens, kScanTile_tokens), parity ^ 1);
     if (results.checkpoints != nullptr && exists) {
-      float* const checkpoint =
-          results.checkpoints + (begin + i) / kScanTile_tokens * results.checkpoint_stride +
-          block.lane * results.checkpoint_lane_stride + in.first_state * results.checkpoint_row_stride + d;
 #pragma unroll
       for (int n = 0; n < kScanStates; ++n) {
         if (n < states) checkpoint[n * results.checkpoint_row_stride] = h[n];
       }
+      checkpoint += results.checkpoint_stride;
     }
     if (count - i >= kScanTile_tokens) {
 #pragma unroll 4
       for (int t = 0; t < kScanTile_tokens; ++t) step(t, parity);
     } else {
-      const int tokens = max(count - i, 0);
-      for (int t = 0; t < tokens; ++t) step(t, parity);
-      for (int t = tokens; t < min(rows - i, kScanTile_tokens); ++t, place += out.row_stride) {
-        if (exists) *place = from_float<T>(0.0F);
-      }
+      for (int t = 0; t < count - i; ++t) step(t, parity);
     }
   }
   if (results.final_state.data == nullptr || !exists) return;
@@ -115,7 +116,7 @@ void launch(const ScanOperands<T>& in, View<T, 3> out, const ForwardResults& res
   check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kShared_bytes),
         "selective scan: shared memory");
   kernel<<<scan_grid(in.lanes, in.channels, in.segments), kScanThreads, kShared_bytes, stream_of(context)>>>(
-      in, Rows<T>(out), results);
+      in, Rows<T>(out, in.direction), results);
   check_launch("selective scan");
 }
 

@@ -6,30 +6,62 @@
 namespace longstrand::cuda {
 namespace {
 
-enum class Direction { forward, backward };
+/// Which way what is scanned runs, along the walk: states forward, their gradients backward.
+enum class Pass { forward, backward };
 
-template <class T, Direction kDirection>
-using LocalLoader = TileLoader<T, kDirection == Direction::forward ? 2 : 3, 1>;
+template <class T, Pass kPass>
+using LocalLoader = TileLoader<T, kPass == Pass::forward ? 2 : 3, 1>;
+
+constexpr int kRun_tokens = 8;         // whose terms are in registers
+constexpr int kSharedExit_states = 4;  // left out together
+/// What has decayed to 2^-30 of itself is forgotten: that is below the rounding of what came later.
+constexpr float kForgotten_log2 = -30;
+
+/// The block's channels, those that forget fast side by side, so that whole warps have little to do: the
+/// thread's one. How fast is guessed from the bias of dt and from A. Threads without a channel come last.
+template <class T>
+__device__ int sorted_channel(const ScanOperands<T>& in, std::int64_t first_channel) {
+  __shared__ float speed[kScanThreads];
+  __shared__ int channel_of[kScanThreads];
+  const int own = static_cast<int>(threadIdx.x);
+  const std::int64_t d = first_channel + own;
+  speed[own] = INFINITY;
+  if (d < in.channels) {
+    speed[own] = softplus(in.delta_bias[d]) * -in.decay[in.first_state * in.decay_stride + d];
+  }
+  __syncthreads();
+  int rank = 0;
+  for (int other = 0; other < kScanThreads; ++other) {
+    rank += speed[other] < speed[own] || (speed[other] == speed[own] && other < own) ? 1 : 0;
+  }
+  channel_of[rank] = own;
+  __syncthreads();
+  return channel_of[own];
+}
 
 /// Forward: the state at the segment's end, from zero. Backward: the gradient of the state before the
-/// segment, from a zero gradient of the state after it; d_out is its source.
-template <class T, Direction kDirection>
+/// segment, from a zero gradient of the state after it; d_out is its source. Every token's term is weighted
+/// by the decay between it and the segment's end (or beginning), so that the tokens can be taken from there
+/// on, only until all that is left is forgotten: a state that decays fast costs little. `sum_dt` then lacks
+/// what does not matter.
+template <class T, Pass kPass>
 __global__ void __launch_bounds__(kScanThreads, 6)
     local_scan(const __grid_constant__ ScanOperands<T> in, const Rows<const T> d_out, float* state,
                float* sum_dt) {
-  constexpr bool kForward = kDirection == Direction::forward;
-  using Loader = LocalLoader<T, kDirection>;
+  constexpr bool kForward = kPass == Pass::forward;
+  constexpr int kGroups = kScanStates / kSharedExit_states;
+  using Loader = LocalLoader<T, kPass>;
   extern __shared__ __align__(16) unsigned char memory[];
-  const ScanBlock block(in.channels, in.segments);
-  const std::int64_t first_channel = block.channel_block * kScanThreads;
-  const std::int64_t d = first_channel + threadIdx.x;
+  const ScanBlock block(in);
+  const std::int64_t first_channel = block.first_channel();
+  const std::int64_t row = block.segment * in.lanes + block.lane;
+  const int channel = sorted_channel(in, first_channel);
+  const std::int64_t d = first_channel + channel;
   const std::int64_t column = min(d, in.channels - 1);
-  const std::int64_t begin = block.segment * in.segment_tokens;
-  const int count = tokens_before(in.valid[block.lane], begin, static_cast<int>(in.segment_tokens));
-  const std::int64_t first = kForward ? begin : begin + max(count - 1, 0);
+  const std::int64_t first = kForward ? max(block.count - 1, 0) : 0;
   Loader loader(*reinterpret_cast<typename Loader::Shared*>(memory), first_channel, in.channels, in.aligned);
   const auto operand = [&](int i, const Rows<const T>& x) {
-    loader.set_operand(i, x.row(block.lane, first) + first_channel, kForward ? x.row_stride : -x.row_stride);
+    loader.set_operand(i, block.row(x, first) + first_channel, kForward ? -x.row_stride : x.row_stride);
   };
   operand(0, in.delta);
   if constexpr (kForward) {
@@ -39,48 +71,72 @@ __global__ void __launch_bounds__(kScanThreads, 6)
     operand(2, d_out);
   }
   const Rows<const T>& coefficients = kForward ? in.b : in.c;
-  loader.set_coefficient(0, coefficients.row(block.lane, first) + in.first_state,
-                         kForward ? coefficients.row_stride : -coefficients.row_stride,
-                         in.states - in.first_state);
+  const int states = in.states - in.first_state;
+  loader.set_coefficient(0, block.row(coefficients, first) + in.first_state,
+                         kForward ? -coefficients.row_stride : coefficients.row_stride, states);
   const float bias = in.delta_bias[column];
-  float decay[kScanStates], h[kScanStates] = {};
+  float decay[kScanStates], slowest[kGroups], slowest_of_all = -INFINITY, h[kScanStates] = {};
   read_decay(in, column, decay);
+#pragma unroll
+  for (int g = 0; g < kGroups; ++g) {
+    slowest[g] = -INFINITY;
+#pragma unroll
+    for (int n = g * kSharedExit_states; n < (g + 1) * kSharedExit_states; ++n) {
+      if (n < states) slowest[g] = fmaxf(slowest[g], decay[n]);
+    }
+    slowest_of_all = fmaxf(slowest_of_all, slowest[g]);
+  }
   float total_dt = 0;
-  const auto step = [&](int t, int parity) {
-    const float dt = softplus(loader.operand(0, t, parity) + bias);
-    total_dt += dt;
-    float row[kScanStates];
-    loader.read_coefficients(0, t, row);
-    if constexpr (kForward) {
-      const float dt_u = dt * loader.operand(1, t, parity);
+  // Tokens [run, run + kRun_tokens) of the tile, of which `count` exist; the others add nothing.
+  const auto walk = [&](int run, int count, int parity) {
+    const auto matters = [&, before = total_dt](float decay_) {
+      return __any_sync(~0U, before * decay_ > kForgotten_log2) != 0;
+    };
+    if (!matters(slowest_of_all)) return;
+    float distance[kRun_tokens], source[kRun_tokens];
 #pragma unroll
-      for (int n = 0; n < kScanStates; ++n) {
-        h[n] = fmaf(exp2_approx(dt * decay[n]), h[n], dt_u * row[n]);
+    for (int j = 0; j < kRun_tokens; ++j) {
+      const int t = run + j;
+      const float dt = j < count ? softplus(loader.operand(0, t, channel, parity) + bias) : 0.0F;
+      if constexpr (kForward) {
+        distance[j] = total_dt;
+        total_dt += dt;
+        source[j] = dt * loader.operand(1, t, channel, parity);
+      } else {
+        total_dt += dt;
+        distance[j] = total_dt;
+        const float z = loader.operand(1, t, channel, parity);
+        source[j] = loader.operand(2, t, channel, parity) * z * sigmoid(z);
       }
-    } else {
-      const float z = loader.operand(1, t, parity);
-      const float d_y = loader.operand(2, t, parity) * z * sigmoid(z);
+    }
 #pragma unroll
-      for (int n = 0; n < kScanStates; ++n) {
-        h[n] = exp2_approx(dt * decay[n]) * fmaf(row[n], d_y, h[n]);
+    for (int g = 0; g < kGroups; ++g) {
+      if (!matters(slowest[g])) continue;
+#pragma unroll
+      for (int j = 0; j < kRun_tokens; ++j) {
+        float row[kSharedExit_states];
+        loader.read_coefficients(0, run + j, g * kSharedExit_states, row);
+#pragma unroll
+        for (int i = 0; i < kSharedExit_states; ++i) {
+          const int n = g * kSharedExit_states + i;
+          h[n] = fmaf(exp2_approx(distance[j] * decay[n]), source[j] * row[i], h[n]);
+        }
       }
     }
   };
-  loader.start(0, min(count, kScanTile_tokens), 0);
+  loader.start(0, min(block.count, kScanTile_tokens), 0);
   int parity = 0;
-  for (int i = 0; i < count; i += kScanTile_tokens, parity ^= 1) {
-    loader.finish();
-    loader.start(i + kScanTile_tokens, min(count - i - kScanTile_tokens, kScanTile_tokens), parity ^ 1);
-    if (count - i >= kScanTile_tokens) {
-#pragma unroll 4
-      for (int t = 0; t < kScanTile_tokens; ++t) step(t, parity);
-    } else {
-      for (int t = 0; t < count - i; ++t) step(t, parity);
-    }
+  for (int i = 0; i < block.count; i += kScanTile_tokens, parity ^= 1) {
+    if (!loader.finish_if(total_dt * slowest_of_all > kForgotten_log2)) break;
+    const int left = block.count - i;
+    loader.start(i + kScanTile_tokens, min(left - kScanTile_tokens, kScanTile_tokens), parity ^ 1);
+    for (int run = 0; run < kScanTile_tokens; run += kRun_tokens) walk(run, left - run, parity);
   }
+  loader.drain();
   if (d >= in.channels) return;
-  const std::int64_t row = block.segment * in.lanes + block.lane;
-  sum_dt[row * in.channels + d] = total_dt;
+  // Of several groups of states, the one that forgets last has seen most.
+  float& sum = sum_dt[row * in.channels + d];
+  sum = in.first_state == 0 ? total_dt : fmaxf(sum, total_dt);
 #pragma unroll
   for (int n = 0; n < kScanStates; ++n) {
     const int index = in.first_state + n;
@@ -152,11 +208,11 @@ void connect(const ScanOperands<T>& in, const SegmentStates& segments, bool reve
   check_launch("selective scan: connect the segments");
 }
 
-template <class T, Direction kDirection>
+template <class T, Pass kPass>
 void scan_locally(const ScanOperands<T>& in, Rows<const T> d_out, const SegmentStates& segments,
                   Context& context) {
-  const auto kernel = local_scan<T, kDirection>;
-  constexpr std::size_t kShared_bytes = sizeof(typename LocalLoader<T, kDirection>::Shared);
+  const auto kernel = local_scan<T, kPass>;
+  constexpr std::size_t kShared_bytes = sizeof(typename LocalLoader<T, kPass>::Shared);
   check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kShared_bytes),
         "selective scan: shared memory");
   for_each_state_group(in, [&](const ScanOperands<T>& group) {
@@ -169,7 +225,7 @@ void scan_locally(const ScanOperands<T>& in, Rows<const T> d_out, const SegmentS
 /// Segments enough to keep the GPU busy, each of whole tiles and checkpoints.
 std::int64_t segment_length(std::int64_t lanes, std::int64_t tokens, std::int64_t channels,
                             int multiprocessors) {
-  constexpr std::int64_t kBlocksOfMultiprocessor = 24;  // some four times what is resident: an even end
+  constexpr std::int64_t kBlocksOfMultiprocessor = 6;  // what is resident: long segments forget more
   const std::int64_t blocks_of_segment = lanes * ceil_div(channels, kScanThreads);
   const std::int64_t wanted =
       std::max<std::int64_t>(1, multiprocessors * kBlocksOfMultiprocessor / blocks_of_segment);
@@ -191,11 +247,11 @@ __global__ void prepare_decay_kernel(const float* a_log, std::int64_t a_log_stri
 
 template <class T>
 ScanOperands<T>::ScanOperands(const SelectiveScanInput<T>& input, const Session& session)
-    : u(input.u),
-      delta(input.delta),
-      b(input.b),
-      c(input.c),
-      z(input.z),
+    : u(input.u, input.direction),
+      delta(input.delta, input.direction),
+      b(input.b, input.direction),
+      c(input.c, input.direction),
+      z(input.z, input.direction),
       decay(input.decay.data),
       decay_stride(input.decay.stride[0]),
       d(input.d.data),
@@ -207,6 +263,7 @@ ScanOperands<T>::ScanOperands(const SelectiveScanInput<T>& input, const Session&
       states(static_cast<int>(input.decay.shape[0])),
       segment_tokens(segment_length(lanes, tokens, channels, session.multiprocessors)),
       segments(ceil_div(tokens, segment_tokens)),
+      direction(input.direction),
       aligned(channels % (16 / static_cast<std::int64_t>(sizeof(T))) == 0 && u.aligned() && delta.aligned() &&
               z.aligned()) {}
 
@@ -219,7 +276,7 @@ SegmentStates take_segments(const ScanOperands<T>& in, Context& context) {
 template <class T>
 void scan_segments_forward(const ScanOperands<T>& in, View<const float, 3> initial,
                            const SegmentStates& segments, View<float, 3> final, Context& context) {
-  scan_locally<T, Direction::forward>(in, {}, segments, context);
+  scan_locally<T, Pass::forward>(in, {}, segments, context);
   connect(in, segments, /*reverse=*/false, initial, final, context);
 }
 
@@ -228,7 +285,7 @@ void scan_segments_backward(const ScanOperands<T>& in, Rows<const T> d_out, View
                             const SegmentStates& segments, Context& context) {
   ScanOperands<T> operands = in;
   operands.aligned = in.aligned && d_out.aligned();
-  scan_locally<T, Direction::backward>(operands, d_out, segments, context);
+  scan_locally<T, Pass::backward>(operands, d_out, segments, context);
   connect(in, segments, /*reverse=*/true, d_state, d_state, context);
 }
 
