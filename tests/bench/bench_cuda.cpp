@@ -8,6 +8,7 @@
 #include <chrono>
 #include <cstdio>
 #include <functional>
+#include <numbers>
 #include <string>
 #include <vector>
 
@@ -116,10 +117,10 @@ struct ScanBench {
         d_delta({lanes, tokens, d_inner}, kGpu),
         d_xz({lanes, tokens, 2 * d_inner}, kGpu),
         d_x_dbl({lanes, tokens, 3 * kStates}, kGpu),
-        decay(random_array<float, 2>({kStates, d_inner}, context, -23, -1)),
+        decay({kStates, d_inner}, kGpu),
         d_a_log({d_inner, kStates}, kGpu),
         d(random_array<float, 1>({d_inner}, context)),
-        bias(random_array<float, 1>({d_inner}, context, -6.9, -2.2)),
+        bias(random_array<float, 1>({d_inner}, context, -6.9, -2.2)),  // dt of 0.001 to 0.1
         d_d({d_inner}, kGpu),
         d_bias({d_inner}, kGpu),
         state({lanes, kStates, d_inner}, kGpu),
@@ -128,6 +129,10 @@ struct ScanBench {
         valid({lanes}, kGpu),
         channels(d_inner) {
     fill(valid.view(), tokens, context);
+    // As a model begins: A = -1, -2, ... How fast states decay decides how fast the scan is.
+    for (std::int64_t n = 0; n < kStates; ++n) {
+      fill(decay.view().slice(n, 1), static_cast<float>(-(n + 1) * std::numbers::log2e), context);
+    }
   }
 
   SelectiveScanInput<T> input() {
