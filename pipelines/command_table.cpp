@@ -28,7 +28,7 @@ constexpr std::array kCommands = {
     Command{"score", "log-likelihood of records or windows", score},
     Command{"inspect", "what is in a model, run, embedding or sequence file", inspect},
     Command{"baseline", "what k-mer frequencies alone reach: a yardstick for classify", baseline},
-    Command{"convert", "a model in the layout of mamba_ssm or transformers", convert},
+    Command{"convert", "a model in the layout of mamba_ssm, transformers or Caduceus", convert},
     Command{"bench", "tokens a second and memory on this machine", bench},
 };
 

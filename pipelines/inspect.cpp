@@ -52,6 +52,7 @@ Json inspect_model(const fs::path& folder) {
   const auto model = Model::load(folder);
   const auto& config = model.config();
   Json json = {{"kind", "model"},
+               {"architecture", describe(config)},
                {"mixer", config.mixer},
                {"d_model", config.d_model},
                {"layers", config.n_layer},

@@ -7,6 +7,8 @@ import unittest
 
 from program import error_of, read_safetensors, run, write_model
 
+GOLDEN = pathlib.Path(__file__).resolve().parents[1] / "data" / "golden"
+
 
 class ConvertTest(unittest.TestCase):
     def setUp(self):
@@ -49,6 +51,26 @@ class ConvertTest(unittest.TestCase):
         fasta.write_text(">a\nACGTTGCANNACG\n")
         scores = {run("score", "-m", folder, fasta, "-q").stdout for folder in (model, self.folder / "hf")}
         self.assertEqual(len(scores), 1)
+
+    def test_a_bidirectional_model_stays_in_the_layout_of_caduceus(self):
+        model = GOLDEN / "caduceus_ps_d32_l4"
+        run("convert", model, "--to", "caduceus", "-o", self.folder / "ps")
+        self.assertEqual((self.folder / "ps" / "model.safetensors").read_bytes(),
+                         (model / "model.safetensors").read_bytes())
+        for kind, layout in (("caduceus_ps_d32_l4", "state-spaces"), ("caduceus_ph_d32_l4", "hugging-face")):
+            error = error_of("convert", GOLDEN / kind, "--to", layout, "-o", self.folder / "x")
+            self.assertIn("only the caduceus layout", error)
+        causal = write_model(self.folder / "model")
+        self.assertIn("bidirectional", error_of("convert", causal, "--to", "caduceus", "-o", self.folder / "x"))
+        self.assertFalse((self.folder / "x").exists())
+
+    def test_inspect_names_the_kind_of_model(self):
+        causal = write_model(self.folder / "model")
+        folders = [causal, GOLDEN / "caduceus_ph_d32_l4", GOLDEN / "caduceus_ps_d32_l4"]
+        models = json.loads(run("inspect", "--json", *folders).stdout)
+        self.assertEqual([model["architecture"] for model in models],
+                         ["Mamba, causal", "Caduceus-Ph, bidirectional",
+                          "Caduceus-PS, bidirectional, reverse-complement equivariant"])
 
     def test_refuses_what_it_should(self):
         model = write_model(self.folder / "model")
