@@ -131,7 +131,8 @@ struct ScanBench {
     fill(valid.view(), tokens, context);
     // As a model begins: A = -1, -2, ... How fast states decay decides how fast the scan is.
     for (std::int64_t n = 0; n < kStates; ++n) {
-      fill(decay.view().slice(n, 1), static_cast<float>(-(n + 1) * std::numbers::log2e), context);
+      fill(decay.view().slice(n, 1), static_cast<float>(-std::numbers::log2e * static_cast<double>(n + 1)),
+           context);
     }
   }
 
