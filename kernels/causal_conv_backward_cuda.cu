@@ -60,12 +60,12 @@ __device__ void backward_step(const Operands<T>& op, const Taps<K, V>& taps, con
   float d_sums[K - 1 + kTokens][V];
   conv::copy_rows<K - 1>(walk.inputs, inputs);
   conv::copy_rows<K - 1>(walk.d_sums, d_sums);
-  const T* x = op.in.x.at(run.lane, run.row(first), channel);
-  const T* d_out = op.d_out.at(run.lane, run.row(first), channel);
+  const T* x = op.in.x.at(run.lane, run.place + first, channel);
+  const T* d_out = op.d_out.at(run.lane, run.place + first, channel);
 #pragma unroll
   for (int u = 0; u < kTokens; ++u) {
-    load(x + u * run.order.step * op.in.x.token_stride, inputs[K - 1 + u]);
-    load(d_out + u * run.order.step * op.d_out.token_stride, d_sums[K - 1 + u]);
+    load(x + u * op.in.x.place_stride, inputs[K - 1 + u]);
+    load(d_out + u * op.d_out.place_stride, d_sums[K - 1 + u]);
   }
 #pragma unroll
   for (int u = 0; u < kTokens; ++u) {
@@ -75,13 +75,13 @@ __device__ void backward_step(const Operands<T>& op, const Taps<K, V>& taps, con
     if (first < run.count) add_to_taps(inputs + u, d_sum, walk);
   }
   if (first >= K - 1) {
-    T* d_x = op.d_x.at(run.lane, run.row(first - (K - 1)), channel);
+    T* d_x = op.d_x.at(run.lane, run.place + first - (K - 1), channel);
 #pragma unroll
     for (int u = 0; u < kTokens; ++u) {
       float result[V];
 #pragma unroll
       for (int i = 0; i < V; ++i) result[i] = taps.correlate(d_sums + u, i);
-      store(result, d_x + u * run.order.step * op.d_x.token_stride);
+      store(result, d_x + u * op.d_x.place_stride);
     }
   }
   conv::copy_rows<K - 1>(inputs + kTokens, walk.inputs);
@@ -104,10 +104,11 @@ __device__ void finish(const Operands<T>& op, const Taps<K, V>& taps, const Run&
     load(op.d_state.at(run.lane, k, channel), result);
 #pragma unroll
     for (int i = 0; i < V; ++i) result[i] += taps.correlate(d_sums + k, i);
-    store(result, op.d_x.at(run.lane, run.row(t), channel));
+    store(result, op.d_x.at(run.lane, run.place + t, channel));
   }
   const float zeros[V] = {};
-  for (int t = run.valid; t < run.count; ++t) store(zeros, op.d_x.at(run.lane, run.begin + t, channel));
+  for (int t = run.valid; t < run.count; ++t)
+    store(zeros, op.d_x.at(run.lane, op.in.place_of_row(run.begin + t), channel));
 }
 
 template <int K, int V, class T>
@@ -153,7 +154,7 @@ __global__ void __launch_bounds__(conv::kThreads) initial_state_kernel(Operands<
   if (lane >= plan.lanes) return;
   const int channel = static_cast<int>(thread % plan.packets) * V;
   const std::int64_t valid = op.in.valid[lane];
-  const TokenOrder order = op.in.order(lane);
+  const std::int64_t first_place = op.in.first_place(lane);
   const Taps<K, V> taps(op.in, channel);
   float window[2 * (K - 1)][V] = {};
   conv::load_history<K>(op.in, lane, 0, channel, window);
@@ -167,9 +168,9 @@ __global__ void __launch_bounds__(conv::kThreads) initial_state_kernel(Operands<
       for (int i = 0; i < V; ++i) d_initial[t][i] += d_final[i];
       continue;
     }
-    load(op.in.x.at(lane, order.row(t), channel), window[K - 1 + t]);
+    load(op.in.x.at(lane, first_place + t, channel), window[K - 1 + t]);
     float d_out[V];
-    load(op.d_out.at(lane, order.row(t), channel), d_out);
+    load(op.d_out.at(lane, first_place + t, channel), d_out);
 #pragma unroll
     for (int i = 0; i < V; ++i) {
       const float d_sum = d_out[i] * conv::silu_slope(taps.convolve(window + t, i));
@@ -203,9 +204,9 @@ void launch_backward(const CausalConvInput<T>& input, const CausalConvGradient<T
   const auto d_weight_parts = context.scratch.take<float, 2>({plan.lanes * plan.runs, channels * K});
   const auto d_bias_parts = context.scratch.take<float, 2>({plan.lanes * plan.runs, channels});
   const Operands<T> op{.in = Inputs<T>(input),
-                       .d_out = Rows<const T>(gradient.d_out),
-                       .d_x = Rows<T>(gradient.d_x),
-                       .d_state = Rows<float>(gradient.d_state),
+                       .d_out = Rows<const T>(gradient.d_out, input.direction),
+                       .d_x = Rows<T>(gradient.d_x, input.direction),
+                       .d_state = Rows<float>(gradient.d_state, Direction::forward),
                        .channels = static_cast<int>(channels),
                        .d_weight_parts = d_weight_parts.data,
                        .d_bias_parts = d_bias_parts.data};

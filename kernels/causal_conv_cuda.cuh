@@ -12,17 +12,20 @@ namespace longstrand::cuda::conv {
 
 inline constexpr int kThreads = 128;  // of a block
 
-/// A View<T, 3> for device code.
+/// A View<T, 3> for device code. Places count the rows of a lane from its first one in the direction of the
+/// walk: in reverse they go down, and the lane's rows are places 0, -1, -2 and so on.
 template <class T>
 struct Rows {
   T* data;
   std::int64_t lane_stride;
-  std::int64_t token_stride;
+  std::int64_t place_stride;  // from a place to the next one
 
-  explicit Rows(const View<T, 3>& view)
-      : data(view.data), lane_stride(view.stride[0]), token_stride(view.stride[1]) {}
-  __device__ T* at(std::int64_t lane, std::int64_t token, int channel) const {
-    return data + lane * lane_stride + token * token_stride + channel;
+  Rows(const View<T, 3>& view, Direction direction)
+      : data(view.data),
+        lane_stride(view.stride[0]),
+        place_stride(direction == Direction::forward ? view.stride[1] : -view.stride[1]) {}
+  __device__ T* at(std::int64_t lane, std::int64_t place, int channel) const {
+    return data + lane * lane_stride + place * place_stride + channel;
   }
 };
 
@@ -59,28 +62,32 @@ struct Inputs {
   Direction direction;
 
   explicit Inputs(const CausalConvInput<T>& input)
-      : x(input.x),
+      : x(input.x, input.direction),
         weight(input.weight.data),
         weight_stride(input.weight.stride[0]),
         bias(input.bias.data),
-        state(input.state),
+        state(input.state, Direction::forward),
         valid(input.valid.data),
         direction(input.direction) {}
-  __device__ TokenOrder order(std::int64_t lane) const { return {direction, valid[lane]}; }
+  /// The place of the token that is walked first.
+  __device__ std::int64_t first_place(std::int64_t lane) const {
+    return direction == Direction::forward ? 0 : 1 - valid[lane];
+  }
+  /// Of a row that may be padding.
+  __device__ std::int64_t place_of_row(std::int64_t row) const {
+    return direction == Direction::forward ? row : -row;
+  }
 };
 
 /// A thread's share of a Plan. Tokens are counted from the run's first, in walking order.
 struct Run {
   std::int64_t lane;  // Plan::lanes and more: nothing to do
   std::int64_t number;
-  std::int64_t begin;  // in the lane
-  TokenOrder order;    // of the lane
+  std::int64_t begin;  // among the lane's tokens
+  std::int64_t place;  // of the first token
   int packet;
   int count;  // tokens of the run
   int valid;  // tokens of the lane that are no padding, from 0 to kMore more than the run has
-
-  /// Where valid token t stands.
-  __device__ std::int64_t row(int t) const { return order.row(begin + t); }
 
   template <int kMore, class T>
   __device__ static Run of_thread(const Plan& plan, const Inputs<T>& in) {
@@ -92,7 +99,7 @@ struct Run {
     run.lane = of_all / plan.runs;
     if (run.lane >= plan.lanes) return run;
     run.begin = run.number * plan.run_tokens;
-    run.order = in.order(run.lane);
+    run.place = in.first_place(run.lane) + run.begin;
     run.count = static_cast<int>(min(std::int64_t{plan.run_tokens}, plan.tokens - run.begin));
     run.valid = static_cast<int>(
         max(std::int64_t{0}, min(in.valid[run.lane] - run.begin, std::int64_t{run.count} + kMore)));
@@ -144,13 +151,13 @@ __device__ void copy_rows(const float (*from)[V], float (*to)[V]) {
 template <int K, int V, class T>
 __device__ void load_history(const Inputs<T>& in, std::int64_t lane, std::int64_t token, int channel,
                              float (*history)[V]) {
-  const TokenOrder order = in.order(lane);
+  const std::int64_t first_place = in.first_place(lane);
 #pragma unroll
   for (int k = 0; k < K - 1; ++k) {
     const std::int64_t t = token - (K - 1) + k;
     float(&row)[V] = history[k];
     if (t >= 0) {
-      load(in.x.at(lane, order.row(t), channel), row);
+      load(in.x.at(lane, first_place + t, channel), row);
     } else {
       load(in.state.at(lane, t + K - 1, channel), row);
     }

@@ -26,10 +26,10 @@ __device__ void forward_step(const Operands<T>& op, const Taps<K, V>& taps, cons
                              float (&history)[K - 1][V]) {
   float window[K - 1 + kTokens][V];
   conv::copy_rows<K - 1>(history, window);
-  const T* x = op.in.x.at(run.lane, run.row(first), run.packet * V);
+  const T* x = op.in.x.at(run.lane, run.place + first, run.packet * V);
 #pragma unroll
-  for (int u = 0; u < kTokens; ++u) load(x + u * run.order.step * op.in.x.token_stride, window[K - 1 + u]);
-  T* out = op.out.at(run.lane, run.row(first), run.packet * V);
+  for (int u = 0; u < kTokens; ++u) load(x + u * op.in.x.place_stride, window[K - 1 + u]);
+  T* out = op.out.at(run.lane, run.place + first, run.packet * V);
 #pragma unroll
   for (int u = 0; u < kTokens; ++u) {
     float result[V];
@@ -38,7 +38,7 @@ __device__ void forward_step(const Operands<T>& op, const Taps<K, V>& taps, cons
       const float sum = taps.convolve(window + u, i);
       result[i] = sum * conv::sigmoid(sum);
     }
-    store(result, out + u * run.order.step * op.out.token_stride);
+    store(result, out + u * op.out.place_stride);
   }
   conv::copy_rows<K - 1>(window + kTokens, history);
 }
@@ -64,7 +64,7 @@ __global__ void __launch_bounds__(conv::kThreads) forward_kernel(Operands<T> op,
   for (; t + kStep <= run.valid; t += kStep) forward_step<kStep>(op, taps, run, t, history);
   for (; t < run.valid; ++t) forward_step<1>(op, taps, run, t, history);
   const float zeros[V] = {};
-  for (; t < run.count; ++t) store(zeros, op.out.at(run.lane, run.begin + t, channel));
+  for (; t < run.count; ++t) store(zeros, op.out.at(run.lane, op.in.place_of_row(run.begin + t), channel));
   // With several runs another thread may still have to read the initial state.
   if (plan.runs == 1) write_final_state<K, V>(op, run.lane, channel);
 }
@@ -94,7 +94,8 @@ void causal_conv_forward(const CausalConvInput<T>& input, View<T, 3> out, View<f
   const auto [lanes, tokens, channels] = input.x.shape;
   if (lanes == 0) return;
   Session& session = session_of(context);
-  const Operands<T> op{Inputs<T>(input), Rows<T>(out), Rows<float>(state)};
+  const Operands<T> op{Inputs<T>(input), Rows<T>(out, input.direction),
+                       Rows<float>(state, Direction::forward)};
   const bool packets = conv::rows_hold_packets(input) && rows_hold_packets(out) && rows_hold_packets(state);
   const std::int64_t packet_count = channels / (packets ? kPacket : 1);
   const Plan plan(lanes, tokens, packet_count, run_tokens(lanes, tokens, packet_count, session));
