@@ -1,12 +1,24 @@
 #include "kernels/elementwise.hpp"
 
 #include <algorithm>
-#include <functional>
 
 #include "kernels/check.hpp"
 #include "kernels/elementwise_cuda.hpp"
 
 namespace longstrand {
+namespace {
+
+template <class T>
+T sum(T a, T b) {
+  return static_cast<T>(static_cast<float>(a) + static_cast<float>(b));
+}
+
+template <class T>
+T product(T a, T b) {
+  return static_cast<T>(static_cast<float>(a) * static_cast<float>(b));
+}
+
+}  // namespace
 
 template <class From, class To>
 void convert(View<const From, 2> from, View<To, 2> to, Context& context) {
@@ -20,12 +32,47 @@ void convert(View<const From, 2> from, View<To, 2> to, Context& context) {
   }
 }
 
-void add(View<const float, 1> from, View<float, 1> to, Context& context) {
-  require_shape<float, 1>("add: to", to, from.shape);
+template <class T>
+void add(View<const T, 2> from, View<T, 2> to, Context& context) {
+  require_shape<T, 2>("add: to", to, from.shape);
   if constexpr (kCudaBuilt) {
     if (context.device.kind == DeviceKind::cuda) return cuda::add(from, to, context);
   }
-  std::transform(to.data, to.data + to.size(), from.data, to.data, std::plus<>());
+  for (std::int64_t m = 0; m < to.shape[0]; ++m) {
+    std::transform(to.at(m), to.at(m) + to.shape[1], from.at(m), to.at(m), sum<T>);
+  }
+}
+
+template <class T>
+void multiply(View<const T, 2> from, View<T, 2> to, Context& context) {
+  require_shape<T, 2>("multiply: to", to, from.shape);
+  if constexpr (kCudaBuilt) {
+    if (context.device.kind == DeviceKind::cuda) return cuda::multiply(from, to, context);
+  }
+  for (std::int64_t m = 0; m < to.shape[0]; ++m) {
+    std::transform(to.at(m), to.at(m) + to.shape[1], from.at(m), to.at(m), product<T>);
+  }
+}
+
+template <class T>
+void multiply_backward(View<const T, 2> a, View<const T, 2> b, View<const T, 2> d_product, View<T, 2> d_a,
+                       View<T, 2> d_b, Context& context) {
+  require_shape<const T, 2>("multiply: b", b, a.shape);
+  require_shape<const T, 2>("multiply: d_product", d_product, a.shape);
+  require_shape<T, 2>("multiply: d_a", d_a, a.shape);
+  require_shape<T, 2>("multiply: d_b", d_b, a.shape);
+  if constexpr (kCudaBuilt) {
+    if (context.device.kind == DeviceKind::cuda) {
+      return cuda::multiply_backward(a, b, d_product, d_a, d_b, context);
+    }
+  }
+  for (std::int64_t m = 0; m < a.shape[0]; ++m) {
+    for (std::int64_t d = 0; d < a.shape[1]; ++d) {
+      const T slope = d_product.at(m)[d];
+      d_a.at(m)[d] = product(slope, b.at(m)[d]);
+      d_b.at(m)[d] = product(slope, a.at(m)[d]);
+    }
+  }
 }
 
 template <class T>
@@ -42,6 +89,14 @@ void fill_marked_rows(View<T, 2> to, View<const std::uint8_t, 1> marked, std::ty
 
 template void convert(View<const bfloat16, 2>, View<float, 2>, Context&);
 template void convert(View<const double, 2>, View<float, 2>, Context&);
+template void add(View<const float, 2>, View<float, 2>, Context&);
+template void add(View<const bfloat16, 2>, View<bfloat16, 2>, Context&);
+template void multiply(View<const float, 2>, View<float, 2>, Context&);
+template void multiply(View<const bfloat16, 2>, View<bfloat16, 2>, Context&);
+template void multiply_backward(View<const float, 2>, View<const float, 2>, View<const float, 2>,
+                                View<float, 2>, View<float, 2>, Context&);
+template void multiply_backward(View<const bfloat16, 2>, View<const bfloat16, 2>, View<const bfloat16, 2>,
+                                View<bfloat16, 2>, View<bfloat16, 2>, Context&);
 template void fill_marked_rows(View<float, 2>, View<const std::uint8_t, 1>, float, Context&);
 template void fill_marked_rows(View<double, 2>, View<const std::uint8_t, 1>, double, Context&);
 

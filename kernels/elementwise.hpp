@@ -1,4 +1,4 @@
-// Small operations that go element by element.
+// Small operations that go element by element. T is float or bfloat16; arithmetic is done in float.
 #pragma once
 
 #include "kernels/context.hpp"
@@ -10,8 +10,23 @@ namespace longstrand {
 template <class From, class To>
 void convert(View<const From, 2> from, View<To, 2> to, Context& context);
 
+/// to [M, D] += from [M, D].
+template <class T>
+void add(View<const T, 2> from, View<T, 2> to, Context& context);
 /// to [P] += from [P].
-void add(View<const float, 1> from, View<float, 1> to, Context& context);
+inline void add(View<const float, 1> from, View<float, 1> to, Context& context) {
+  add<float>(as_row(from), as_row(to), context);
+}
+
+/// to [M, D] *= from [M, D].
+template <class T>
+void multiply(View<const T, 2> from, View<T, 2> to, Context& context);
+
+/// Of the product a b, all [M, D]: d_a = d_product b and d_b = d_product a, overwritten. One of them may be
+/// d_product.
+template <class T>
+void multiply_backward(View<const T, 2> a, View<const T, 2> b, View<const T, 2> d_product, View<T, 2> d_a,
+                       View<T, 2> d_b, Context& context);
 
 /// Row m of `to` [M, D] becomes `value` where marked[m] is not 0. float or double.
 template <class T>

@@ -1,6 +1,7 @@
 #include <algorithm>
+#include <type_traits>
 
-#include "kernels/cuda_session.cuh"
+#include "kernels/cuda_packet.cuh"
 #include "kernels/elementwise_cuda.hpp"
 
 namespace longstrand::cuda {
@@ -29,8 +30,51 @@ __global__ void convert_kernel(const From* from, std::int64_t from_stride, float
   }
 }
 
-__global__ void add_kernel(const float* from, float* to, std::int64_t count) {
-  for (std::int64_t i = first_index(); i < count; i += index_step()) to[i] += from[i];
+/// A View<T, 2> for device code, taken as packets of V elements that are numbered row by row.
+template <class T, int V>
+struct Packets {
+  T* data;
+  std::int64_t stride, of_row;
+
+  explicit Packets(const View<T, 2>& view)
+      : data(view.data), stride(view.stride[0]), of_row(view.shape[1] / V) {}
+  __device__ T* at(std::int64_t i) const { return data + i / of_row * stride + i % of_row * V; }
+};
+
+struct Sum {
+  __device__ static float of(float a, float b) { return a + b; }
+};
+struct Product {
+  __device__ static float of(float a, float b) { return a * b; }
+};
+
+/// to = Operation::of(to, from)
+template <class Operation, int V, class T>
+__global__ void combine_kernel(Packets<const T, V> from, Packets<T, V> to, std::int64_t count) {
+  for (std::int64_t i = first_index(); i < count; i += index_step()) {
+    float a[V], b[V];
+    load(to.at(i), a);
+    load(from.at(i), b);
+#pragma unroll
+    for (int k = 0; k < V; ++k) a[k] = Operation::of(a[k], b[k]);
+    store(a, to.at(i));
+  }
+}
+
+template <int V, class T>
+__global__ void multiply_backward_kernel(Packets<const T, V> a, Packets<const T, V> b,
+                                         Packets<const T, V> d_product, Packets<T, V> d_a, Packets<T, V> d_b,
+                                         std::int64_t count) {
+  for (std::int64_t i = first_index(); i < count; i += index_step()) {
+    float slope[V], of_a[V], of_b[V];
+    load(d_product.at(i), slope);
+    load(a.at(i), of_b);
+    load(b.at(i), of_a);
+#pragma unroll
+    for (int k = 0; k < V; ++k) of_a[k] *= slope[k], of_b[k] *= slope[k];
+    store(of_a, d_a.at(i));
+    store(of_b, d_b.at(i));
+  }
 }
 
 template <class T>
@@ -40,6 +84,33 @@ __global__ void fill_marked_rows_kernel(T* to, std::int64_t stride, const std::u
     const std::int64_t row = i / columns;
     if (marked[row] != 0) to[row * stride + i % columns] = value;
   }
+}
+
+template <class T>
+bool hold_packets(const View<T, 2>& view) {
+  return view.shape[1] % kPacket == 0 && rows_hold_packets(view);
+}
+
+/// Calls `launch` with the elements of a packet as a constant.
+template <class Launch>
+void with_packets(bool whole, const Launch& launch) {
+  if (whole) {
+    launch(std::integral_constant<int, kPacket>());
+  } else {
+    launch(std::integral_constant<int, 1>());
+  }
+}
+
+template <class Operation, class T>
+void combine(View<const T, 2> from, View<T, 2> to, const char* what, Context& context) {
+  if (to.size() == 0) return;
+  with_packets(hold_packets(from) && hold_packets(to), [&]<int V>(std::integral_constant<int, V>) {
+    Session& session = session_of(context);
+    const std::int64_t count = to.size() / V;
+    combine_kernel<Operation, V, T><<<blocks_for(count, session), kThreads, 0, session.stream>>>(
+        Packets<const T, V>(from), Packets<T, V>(to), count);
+    check_launch(what);
+  });
 }
 
 }  // namespace
@@ -53,12 +124,30 @@ void convert(View<const From, 2> from, View<To, 2> to, Context& context) {
   check_launch("convert");
 }
 
-void add(View<const float, 1> from, View<float, 1> to, Context& context) {
-  if (from.size() == 0) return;
-  Session& session = session_of(context);
-  add_kernel<<<blocks_for(from.size(), session), kThreads, 0, session.stream>>>(from.data, to.data,
-                                                                                from.size());
-  check_launch("add");
+template <class T>
+void add(View<const T, 2> from, View<T, 2> to, Context& context) {
+  combine<Sum>(from, to, "add", context);
+}
+
+template <class T>
+void multiply(View<const T, 2> from, View<T, 2> to, Context& context) {
+  combine<Product>(from, to, "multiply", context);
+}
+
+template <class T>
+void multiply_backward(View<const T, 2> a, View<const T, 2> b, View<const T, 2> d_product, View<T, 2> d_a,
+                       View<T, 2> d_b, Context& context) {
+  if (a.size() == 0) return;
+  const bool whole =
+      hold_packets(a) && hold_packets(b) && hold_packets(d_product) && hold_packets(d_a) && hold_packets(d_b);
+  with_packets(whole, [&]<int V>(std::integral_constant<int, V>) {
+    Session& session = session_of(context);
+    const std::int64_t count = a.size() / V;
+    multiply_backward_kernel<V, T><<<blocks_for(count, session), kThreads, 0, session.stream>>>(
+        Packets<const T, V>(a), Packets<const T, V>(b), Packets<const T, V>(d_product), Packets<T, V>(d_a),
+        Packets<T, V>(d_b), count);
+    check_launch("gradient of multiply");
+  });
 }
 
 template <class T>
@@ -72,6 +161,14 @@ void fill_marked_rows(View<T, 2> to, View<const std::uint8_t, 1> marked, T value
 
 template void convert(View<const bfloat16, 2>, View<float, 2>, Context&);
 template void convert(View<const double, 2>, View<float, 2>, Context&);
+template void add(View<const float, 2>, View<float, 2>, Context&);
+template void add(View<const bfloat16, 2>, View<bfloat16, 2>, Context&);
+template void multiply(View<const float, 2>, View<float, 2>, Context&);
+template void multiply(View<const bfloat16, 2>, View<bfloat16, 2>, Context&);
+template void multiply_backward(View<const float, 2>, View<const float, 2>, View<const float, 2>,
+                                View<float, 2>, View<float, 2>, Context&);
+template void multiply_backward(View<const bfloat16, 2>, View<const bfloat16, 2>, View<const bfloat16, 2>,
+                                View<bfloat16, 2>, View<bfloat16, 2>, Context&);
 template void fill_marked_rows(View<float, 2>, View<const std::uint8_t, 1>, float, Context&);
 template void fill_marked_rows(View<double, 2>, View<const std::uint8_t, 1>, double, Context&);
 

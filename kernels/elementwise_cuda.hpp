@@ -8,7 +8,13 @@ namespace longstrand::cuda {
 
 template <class From, class To>
 void convert(View<const From, 2> from, View<To, 2> to, Context& context);
-void add(View<const float, 1> from, View<float, 1> to, Context& context);
+template <class T>
+void add(View<const T, 2> from, View<T, 2> to, Context& context);
+template <class T>
+void multiply(View<const T, 2> from, View<T, 2> to, Context& context);
+template <class T>
+void multiply_backward(View<const T, 2> a, View<const T, 2> b, View<const T, 2> d_product, View<T, 2> d_a,
+                       View<T, 2> d_b, Context& context);
 template <class T>
 void fill_marked_rows(View<T, 2> to, View<const std::uint8_t, 1> marked, T value, Context& context);
 

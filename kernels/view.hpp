@@ -117,6 +117,12 @@ View<T, 2> rows(const View<T, 3>& x) {
   return {x.data, {x.shape[0] * x.shape[1], x.shape[2]}, {x.stride[1], 1}, x.device};
 }
 
+/// [P] as [1, P].
+template <class T>
+View<T, 2> as_row(const View<T, 1>& x) {
+  return {x.data, {1, x.shape[0]}, x.device};
+}
+
 /// Whether a gradient replaces what is in its view or is added to it.
 enum class GradientMode : std::uint8_t { overwrite, accumulate };
 
