@@ -2,136 +2,24 @@
 // the results must be those of these rows alone.
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
 #include "kernels/adamw.hpp"
 #include "kernels/causal_conv.hpp"
 #include "kernels/cross_entropy.hpp"
+#include "kernels/elementwise.hpp"
 #include "kernels/embedding.hpp"
 #include "kernels/linear.hpp"
-#include "kernels/memory.hpp"
 #include "kernels/next_token.hpp"
 #include "kernels/pooling.hpp"
 #include "kernels/rms_norm.hpp"
 #include "kernels/selective_scan.hpp"
-#include "kernels/transfer.hpp"
-#include "tests/support/device_under_test.hpp"
-#include "tests/support/guarded.hpp"
-#include "tests/support/random.hpp"
-#include "tests/support/tolerances.hpp"
+#include "kernels/strands.hpp"
+#include "tests/kernels/far_operands.hpp"
+#include "tests/support/directions.hpp"
 
 namespace longstrand {
 namespace {
-
-using Doubles = std::vector<double>;
-
-constexpr std::int64_t kSlice = 77;  // rows that are not zero
-
-Context& context() { return detail::context_for_transfers(); }
-
-template <class T, int Rank>
-Doubles values_of(View<T, Rank> view) {
-  Array<T, Rank> host(view.shape);
-  copy(view, host.view(), context());
-  Doubles values;
-  for (std::int64_t i = 0; i < host.view().size(); ++i) values.push_back(to_double(host.view().data[i]));
-  return values;
-}
-
-/// An operand [rows, D] on the GPU, and beside it its last kSlice rows alone.
-template <class T>
-class Far {
- public:
-  Far(std::int64_t rows, std::int64_t channels)
-      : whole_({rows, channels}, device_under_test()), alone_({kSlice, channels}, device_under_test()) {}
-
-  /// value() for every element of the last rows.
-  template <class Value>
-  Far& fill_end(Value value) {
-    Array<T, 2> host(alone_.view().shape);
-    for (std::int64_t i = 0; i < host.view().size(); ++i) host.view().data[i] = from_double<T>(value());
-    copy(host.view(), alone_.view(), context());
-    copy(host.view(), whole_end(), context());
-    return *this;
-  }
-  View<T, 2> rows(bool alone) const { return alone ? alone_.view() : whole_.view(); }
-  View<T, 3> lane(bool alone) const {  // [1, rows, D]
-    const View<T, 2> all = rows(alone);
-    return {all.data, {1, all.shape[0], all.shape[1]}, all.device};
-  }
-  View<T, 1> flat(bool alone) const { return line(alone).index(0); }
-  View<T, 2> line(bool alone) const {  // [1, rows * D]
-    const View<T, 2> all = rows(alone);
-    return {all.data, {1, all.size()}, all.device};
-  }
-
-  void expect_same_end(const char* what, Tolerance tolerance) const {
-    const Doubles expected = values_of(alone_.view());
-    EXPECT_NE(expected, Doubles(expected.size(), 0.0)) << what << " shows nothing";
-    expect_near(what, values_of(whole_end()), expected, tolerance);
-  }
-
- private:
-  View<T, 2> whole_end() const { return whole_.view().slice(whole_.view().shape[0] - kSlice, kSlice); }
-
-  Array<T, 2> whole_;
-  Array<T, 2> alone_;
-};
-
-/// A small operand on the GPU of which the whole and the slice each have their own.
-template <class T, int Rank>
-class Both {
- public:
-  explicit Both(std::array<std::int64_t, Rank> shape)
-      : whole_(shape, device_under_test()), alone_(shape, device_under_test()) {}
-  template <class Value>
-  Both& fill(Value value) {
-    Array<T, Rank> host(whole_.view().shape);
-    for (std::int64_t i = 0; i < host.view().size(); ++i) host.view().data[i] = from_double<T>(value());
-    copy(host.view(), whole_.view(), context());
-    copy(host.view(), alone_.view(), context());
-    return *this;
-  }
-  View<T, Rank> of(bool alone) const { return alone ? alone_.view() : whole_.view(); }
-  void expect_same(const char* what, Tolerance tolerance) const {
-    const Doubles expected = values_of(alone_.view());
-    EXPECT_NE(expected, Doubles(expected.size(), 0.0)) << what << " shows nothing";
-    expect_near(what, values_of(whole_.view()), expected, tolerance);
-  }
-
- private:
-  Array<T, Rank> whole_;
-  Array<T, Rank> alone_;
-};
-
-/// [1]: all rows are valid.
-Both<std::int64_t, 1> all_valid(std::int64_t rows) {
-  Both<std::int64_t, 1> valid({1});
-  fill(valid.of(false), rows, context());
-  fill(valid.of(true), kSlice, context());
-  return valid;
-}
-
-auto normal(std::uint64_t stream) {
-  return [random = Random(stream)]() mutable { return random.normal(); };
-}
-auto token(std::uint64_t stream) {
-  return [random = Random(stream)]() mutable { return static_cast<double>(random.integer(7, 10)); };
-}
-
-/// Calls body(rows) for operands of `channels` that end past 2^31 and past 2^32 elements. A device without
-/// the memory for it is a visible skip.
-template <class Body>
-void past_32_bits(std::int64_t channels, const Body& body) {
-  for (const int bits : {31, 32}) {
-    SCOPED_TRACE(bits);
-    try {
-      body((std::int64_t{1} << bits) / channels + 2 * kSlice);
-    } catch (const DeviceOutOfMemory& error) {
-      GTEST_SKIP() << error.what();
-    }
-  }
-}
-
-constexpr bool kEnds[] = {false, true};  // the whole, the slice alone
 
 LONGSTRAND_CUDA_TEST(FarOffsets, Embedding) {
   past_32_bits(4, [](std::int64_t rows) {
@@ -300,6 +188,8 @@ LONGSTRAND_CUDA_TEST(FarOffsets, Linear) {
   });
 }
 
+/// The gradients are those of a loss that knows the last rows alone. In reverse these are walked first, and
+/// the final state is that of the rows before them.
 LONGSTRAND_CUDA_TEST(FarOffsets, CausalConv) {
   constexpr std::int64_t kChannels = 64, kTaps = 4;
   past_32_bits(kChannels, [](std::int64_t rows) {
@@ -308,30 +198,38 @@ LONGSTRAND_CUDA_TEST(FarOffsets, CausalConv) {
     Both<float, 2> weight({kChannels, kTaps});
     weight.fill(normal(2));
     const Both<float, 1> bias({kChannels});
-    const Both<float, 3> start({1, kTaps - 1, kChannels}), state({1, kTaps - 1, kChannels});
     const Both<std::int64_t, 1> valid = all_valid(rows);
     const Far<bfloat16> out(rows, kChannels), d_x(rows, kChannels);
-    const Both<float, 2> d_weight({kChannels, kTaps});
-    const Both<float, 1> d_bias({kChannels});
-    for (const bool end : kEnds) {
-      const CausalConvInput<bfloat16> input{.x = x.lane(end),
-                                            .weight = weight.of(end),
-                                            .bias = bias.of(end),
-                                            .state = start.of(end),
-                                            .valid = valid.of(end)};
-      causal_conv_forward<bfloat16>(input, out.lane(end), state.of(end), context());
-      fill(start.of(end), 0, context());
-      causal_conv_backward<bfloat16>(
-          input, {out.lane(end), d_x.lane(end), d_weight.of(end), d_bias.of(end), start.of(end)}, context());
+    for (const Direction direction : kDirections) {
+      SCOPED_TRACE(direction_name(direction));
+      const Both<float, 3> start({1, kTaps - 1, kChannels}), state({1, kTaps - 1, kChannels});
+      const Both<float, 2> d_weight({kChannels, kTaps});
+      const Both<float, 1> d_bias({kChannels});
+      const Both<float, 3> d_state({1, kTaps - 1, kChannels});
+      for (const bool end : kEnds) {
+        const CausalConvInput<bfloat16> input{.x = x.lane(end),
+                                              .weight = weight.of(end),
+                                              .bias = bias.of(end),
+                                              .state = start.of(end),
+                                              .valid = valid.of(end),
+                                              .direction = direction};
+        causal_conv_forward<bfloat16>(input, out.lane(end), state.of(end), context());
+        causal_conv_backward<bfloat16>(
+            input, {x.lane(end), d_x.lane(end), d_weight.of(end), d_bias.of(end), d_state.of(end)},
+            context());
+      }
+      out.expect_same_end("out", tolerance::kExact);
+      const bool forward = direction == Direction::forward;
+      forward ? state.expect_same("state", tolerance::kExact)
+              : d_state.expect_same("d_state", tolerance::kExact);
+      d_x.expect_same_end("d_x", tolerance::kExact);
+      d_weight.expect_same("d_weight", tolerance::kBackward);
+      d_bias.expect_same("d_bias", tolerance::kBackward);
     }
-    out.expect_same_end("out", tolerance::kExact);
-    state.expect_same("state", tolerance::kExact);
-    d_x.expect_same_end("d_x", tolerance::kExact);
-    d_weight.expect_same("d_weight", tolerance::kBackward);
-    d_bias.expect_same("d_bias", tolerance::kBackward);
   });
 }
 
+/// As above.
 LONGSTRAND_CUDA_TEST(FarOffsets, SelectiveScan) {
   constexpr std::int64_t kChannels = 64, kStates = 16;
   past_32_bits(kChannels, [](std::int64_t rows) {
@@ -343,56 +241,99 @@ LONGSTRAND_CUDA_TEST(FarOffsets, SelectiveScan) {
     decay.fill([random = Random(6)]() mutable { return random.uniform(-4, -1); });
     Both<float, 1> d({kChannels}), delta_bias({kChannels});
     d.fill(normal(7)), delta_bias.fill(normal(8));
-    const Both<float, 3> start({1, kStates, kChannels}), state({1, kStates, kChannels});
     const Both<std::int64_t, 1> valid = all_valid(rows);
     const Far<bfloat16> out(rows, kChannels), d_u(rows, kChannels), d_delta(rows, kChannels),
         d_z(rows, kChannels);
     const Far<bfloat16> d_b(rows, kStates), d_c(rows, kStates);
-    const Both<float, 2> d_a_log({kChannels, kStates});
-    const Both<float, 1> d_d({kChannels}), d_delta_bias({kChannels});
-    for (const bool end : kEnds) {
-      const Array<float, 4> checkpoints(
-          {scan_checkpoint_count(end ? kSlice : rows, DeviceKind::cuda), 1, kStates, kChannels},
-          device_under_test());
-      const SelectiveScanInput<bfloat16> input{.u = u.lane(end),
-                                               .delta = delta.lane(end),
-                                               .b = b.lane(end),
-                                               .c = c.lane(end),
-                                               .z = z.lane(end),
-                                               .decay = decay.of(end),
-                                               .d = d.of(end),
-                                               .delta_bias = delta_bias.of(end),
-                                               .state = start.of(end),
-                                               .valid = valid.of(end)};
-      selective_scan_forward<bfloat16>(
-          input, {.out = out.lane(end), .state = state.of(end), .checkpoints = checkpoints.view()},
-          context());
-      const Array<float, 3> d_state(start.of(end).shape, device_under_test());
-      selective_scan_backward<bfloat16>(input,
-                                        {.d_out = out.lane(end),
-                                         .checkpoints = checkpoints.view(),
-                                         .d_u = d_u.lane(end),
-                                         .d_delta = d_delta.lane(end),
-                                         .d_b = d_b.lane(end),
-                                         .d_c = d_c.lane(end),
-                                         .d_z = d_z.lane(end),
-                                         .d_a_log = d_a_log.of(end),
-                                         .d_d = d_d.of(end),
-                                         .d_delta_bias = d_delta_bias.of(end),
-                                         .d_state = d_state.view()},
-                                        context());
-      context().synchronize();
+    for (const Direction direction : kDirections) {
+      SCOPED_TRACE(direction_name(direction));
+      const Both<float, 3> start({1, kStates, kChannels}), state({1, kStates, kChannels});
+      const Both<float, 2> d_a_log({kChannels, kStates});
+      const Both<float, 1> d_d({kChannels}), d_delta_bias({kChannels});
+      const Both<float, 3> d_state({1, kStates, kChannels});
+      for (const bool end : kEnds) {
+        const Array<float, 4> checkpoints(
+            {scan_checkpoint_count(end ? kSlice : rows, DeviceKind::cuda), 1, kStates, kChannels},
+            device_under_test());
+        const SelectiveScanInput<bfloat16> input{.u = u.lane(end),
+                                                 .delta = delta.lane(end),
+                                                 .b = b.lane(end),
+                                                 .c = c.lane(end),
+                                                 .z = z.lane(end),
+                                                 .decay = decay.of(end),
+                                                 .d = d.of(end),
+                                                 .delta_bias = delta_bias.of(end),
+                                                 .state = start.of(end),
+                                                 .valid = valid.of(end),
+                                                 .direction = direction};
+        selective_scan_forward<bfloat16>(
+            input, {.out = out.lane(end), .state = state.of(end), .checkpoints = checkpoints.view()},
+            context());
+        selective_scan_backward<bfloat16>(input,
+                                          {.d_out = u.lane(end),
+                                           .checkpoints = checkpoints.view(),
+                                           .d_u = d_u.lane(end),
+                                           .d_delta = d_delta.lane(end),
+                                           .d_b = d_b.lane(end),
+                                           .d_c = d_c.lane(end),
+                                           .d_z = d_z.lane(end),
+                                           .d_a_log = d_a_log.of(end),
+                                           .d_d = d_d.of(end),
+                                           .d_delta_bias = d_delta_bias.of(end),
+                                           .d_state = d_state.of(end)},
+                                          context());
+        context().synchronize();
+      }
+      out.expect_same_end("out", tolerance::kForwardBFloat16);
+      const bool forward = direction == Direction::forward;
+      forward ? state.expect_same("state", tolerance::kForward)
+              : d_state.expect_same("d_state", tolerance::kBackwardBFloat16);
+      d_u.expect_same_end("d_u", tolerance::kBackwardBFloat16);
+      d_delta.expect_same_end("d_delta", tolerance::kBackwardBFloat16);
+      d_z.expect_same_end("d_z", tolerance::kBackwardBFloat16);
+      d_b.expect_same_end("d_b", tolerance::kBackwardBFloat16);
+      d_c.expect_same_end("d_c", tolerance::kBackwardBFloat16);
+      d_a_log.expect_same("d_a_log", tolerance::kBackwardBFloat16);
+      d_d.expect_same("d_d", tolerance::kBackwardBFloat16);
+      d_delta_bias.expect_same("d_delta_bias", tolerance::kBackwardBFloat16);
     }
-    out.expect_same_end("out", tolerance::kForwardBFloat16);
-    state.expect_same("state", tolerance::kForward);
-    d_u.expect_same_end("d_u", tolerance::kBackwardBFloat16);
-    d_delta.expect_same_end("d_delta", tolerance::kBackwardBFloat16);
-    d_z.expect_same_end("d_z", tolerance::kBackwardBFloat16);
-    d_b.expect_same_end("d_b", tolerance::kBackwardBFloat16);
-    d_c.expect_same_end("d_c", tolerance::kBackwardBFloat16);
-    d_a_log.expect_same("d_a_log", tolerance::kBackwardBFloat16);  // d_out is rounded
-    d_d.expect_same("d_d", tolerance::kBackwardBFloat16);
-    d_delta_bias.expect_same("d_delta_bias", tolerance::kBackwardBFloat16);
+  });
+}
+
+LONGSTRAND_CUDA_TEST(FarOffsets, Elementwise) {
+  past_32_bits(64, [](std::int64_t rows) {
+    Far<bfloat16> a(rows, 64), b(rows, 64);
+    a.fill_end(normal(1)), b.fill_end(normal(2));
+    const Far<bfloat16> d_a(rows, 64), d_b(rows, 64);
+    for (const bool end : kEnds) {
+      add<bfloat16>(b.rows(end), a.rows(end), context());
+      multiply_backward<bfloat16>(a.rows(end), b.rows(end), a.rows(end), d_a.rows(end), d_b.rows(end),
+                                  context());
+      multiply<bfloat16>(b.rows(end), a.rows(end), context());
+    }
+    a.expect_same_end("a", tolerance::kExact);
+    d_a.expect_same_end("d_a", tolerance::kExact);
+    d_b.expect_same_end("d_b", tolerance::kExact);
+  });
+}
+
+/// The sum copies the last rows to the first ones of the other strand, and the exchange brings them back.
+LONGSTRAND_CUDA_TEST(FarOffsets, Strands) {
+  constexpr std::int64_t kChannels = 64;
+  past_32_bits(kChannels, [](std::int64_t rows) {
+    Far<float> far(rows, kChannels);
+    far.fill_end(normal(1));
+    const std::int64_t strand_rows = rows / 2;
+    const View<float, 4> strands(far.rows(false).data, {1, 2, strand_rows, kChannels}, device_under_test());
+    const Array<std::int64_t, 1> length({2}, device_under_test());
+    fill(length.view(), strand_rows, context());
+    add_facing_strands(strands, length.view(), {}, context());
+    exchange_strands(strands, length.view(), context());
+    Doubles expected = values_of(far.rows(true));
+    for (auto row = expected.begin(); row != expected.end(); row += kChannels) {
+      std::reverse(row, row + kChannels);
+    }
+    expect_near("rows", values_of(far.rows(false).slice(rows - kSlice, kSlice)), expected, tolerance::kExact);
   });
 }
 
