@@ -248,8 +248,8 @@ void Model::save(const fs::path& folder, CheckpointLayout layout) const {
     backbone.push_back({name, {config_.padded_vocab()}, complements});
   }
   // mamba_ssm's load_state_dict is strict and asks for both names of tied weights. Caduceus is opened by
-  // transformers' from_pretrained, which ties what is missing; there one name stands, as save_pretrained
-  // leaves it.
+  // transformers' from_pretrained (4.38, the version that it names), which ties what is missing; there one
+  // name stands, as save_pretrained leaves it.
   if (layout != CheckpointLayout::caduceus) {
     for (const auto& [tied, original] : tied_parameters(config_)) {
       backbone.push_back(tensor(parameters_.spec(original), name_in_layout(tied, config_, layout)));
