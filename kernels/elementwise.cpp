@@ -8,9 +8,14 @@
 namespace longstrand {
 namespace {
 
-template <class T>
-T sum(T a, T b) {
-  return static_cast<T>(static_cast<float>(a) + static_cast<float>(b));
+template <class To, class From>
+To sum(To a, From b) {
+  return static_cast<To>(static_cast<float>(a) + static_cast<float>(b));
+}
+
+template <class From>
+float difference(float a, From b) {
+  return a - static_cast<float>(b);
 }
 
 template <class T>
@@ -28,18 +33,29 @@ void convert(View<const From, 2> from, View<To, 2> to, Context& context) {
   }
   for (std::int64_t m = 0; m < from.shape[0]; ++m) {
     std::transform(from.at(m), from.at(m) + from.shape[1], to.at(m),
-                   [](From value) { return static_cast<To>(value); });
+                   [](From value) { return static_cast<To>(static_cast<float>(value)); });
   }
 }
 
-template <class T>
-void add(View<const T, 2> from, View<T, 2> to, Context& context) {
-  require_shape<T, 2>("add: to", to, from.shape);
+template <class From, class To>
+void add(View<const From, 2> from, View<To, 2> to, Context& context) {
+  require_shape<To, 2>("add: to", to, from.shape);
   if constexpr (kCudaBuilt) {
     if (context.device.kind == DeviceKind::cuda) return cuda::add(from, to, context);
   }
   for (std::int64_t m = 0; m < to.shape[0]; ++m) {
-    std::transform(to.at(m), to.at(m) + to.shape[1], from.at(m), to.at(m), sum<T>);
+    std::transform(to.at(m), to.at(m) + to.shape[1], from.at(m), to.at(m), sum<To, From>);
+  }
+}
+
+template <class From>
+void subtract(View<const From, 2> from, View<float, 2> to, Context& context) {
+  require_shape<float, 2>("subtract: to", to, from.shape);
+  if constexpr (kCudaBuilt) {
+    if (context.device.kind == DeviceKind::cuda) return cuda::subtract(from, to, context);
+  }
+  for (std::int64_t m = 0; m < to.shape[0]; ++m) {
+    std::transform(to.at(m), to.at(m) + to.shape[1], from.at(m), to.at(m), difference<From>);
   }
 }
 
@@ -89,8 +105,13 @@ void fill_marked_rows(View<T, 2> to, View<const std::uint8_t, 1> marked, std::ty
 
 template void convert(View<const bfloat16, 2>, View<float, 2>, Context&);
 template void convert(View<const double, 2>, View<float, 2>, Context&);
+template void convert(View<const float, 2>, View<float, 2>, Context&);
+template void convert(View<const float, 2>, View<bfloat16, 2>, Context&);
 template void add(View<const float, 2>, View<float, 2>, Context&);
 template void add(View<const bfloat16, 2>, View<bfloat16, 2>, Context&);
+template void add(View<const bfloat16, 2>, View<float, 2>, Context&);
+template void subtract(View<const float, 2>, View<float, 2>, Context&);
+template void subtract(View<const bfloat16, 2>, View<float, 2>, Context&);
 template void multiply(View<const float, 2>, View<float, 2>, Context&);
 template void multiply(View<const bfloat16, 2>, View<bfloat16, 2>, Context&);
 template void multiply_backward(View<const float, 2>, View<const float, 2>, View<const float, 2>,

@@ -6,16 +6,19 @@
 
 namespace longstrand {
 
-/// to [M, D] = from [M, D]. bfloat16 or double to float.
+/// to [M, D] = from [M, D]. bfloat16 or double to float, float to either T.
 template <class From, class To>
 void convert(View<const From, 2> from, View<To, 2> to, Context& context);
 
-/// to [M, D] += from [M, D].
-template <class T>
-void add(View<const T, 2> from, View<T, 2> to, Context& context);
+/// to [M, D] += from [M, D]. T to T, or to float.
+template <class From, class To>
+void add(View<const From, 2> from, View<To, 2> to, Context& context);
+/// to [M, D] -= from [M, D]. T to float.
+template <class From>
+void subtract(View<const From, 2> from, View<float, 2> to, Context& context);
 /// to [P] += from [P].
 inline void add(View<const float, 1> from, View<float, 1> to, Context& context) {
-  add<float>(as_row(from), as_row(to), context);
+  add<float, float>(as_row(from), as_row(to), context);
 }
 
 /// to [M, D] *= from [M, D].

@@ -20,13 +20,15 @@ __device__ std::int64_t index_step() { return std::int64_t{gridDim.x} * kThreads
 
 __device__ float as_float(bfloat16 value) { return to_float(value); }
 __device__ float as_float(double value) { return static_cast<float>(value); }
+__device__ float as_float(float value) { return value; }
 
-template <class From>
-__global__ void convert_kernel(const From* from, std::int64_t from_stride, float* to, std::int64_t to_stride,
+template <class From, class To>
+__global__ void convert_kernel(const From* from, std::int64_t from_stride, To* to, std::int64_t to_stride,
                                std::int64_t count, std::int64_t columns) {
   for (std::int64_t i = first_index(); i < count; i += index_step()) {
     const std::int64_t row = i / columns, column = i % columns;
-    to[row * to_stride + column] = as_float(from[row * from_stride + column]);
+    const float value[1] = {as_float(from[row * from_stride + column])};
+    store(value, to + row * to_stride + column);
   }
 }
 
@@ -44,13 +46,16 @@ struct Packets {
 struct Sum {
   __device__ static float of(float a, float b) { return a + b; }
 };
+struct Difference {
+  __device__ static float of(float a, float b) { return a - b; }
+};
 struct Product {
   __device__ static float of(float a, float b) { return a * b; }
 };
 
 /// to = Operation::of(to, from)
-template <class Operation, int V, class T>
-__global__ void combine_kernel(Packets<const T, V> from, Packets<T, V> to, std::int64_t count) {
+template <class Operation, int V, class From, class To>
+__global__ void combine_kernel(Packets<const From, V> from, Packets<To, V> to, std::int64_t count) {
   for (std::int64_t i = first_index(); i < count; i += index_step()) {
     float a[V], b[V];
     load(to.at(i), a);
@@ -101,14 +106,14 @@ void with_packets(bool whole, const Launch& launch) {
   }
 }
 
-template <class Operation, class T>
-void combine(View<const T, 2> from, View<T, 2> to, const char* what, Context& context) {
+template <class Operation, class From, class To>
+void combine(View<const From, 2> from, View<To, 2> to, const char* what, Context& context) {
   if (to.size() == 0) return;
   with_packets(hold_packets(from) && hold_packets(to), [&]<int V>(std::integral_constant<int, V>) {
     Session& session = session_of(context);
     const std::int64_t count = to.size() / V;
-    combine_kernel<Operation, V, T><<<blocks_for(count, session), kThreads, 0, session.stream>>>(
-        Packets<const T, V>(from), Packets<T, V>(to), count);
+    combine_kernel<Operation, V, From, To><<<blocks_for(count, session), kThreads, 0, session.stream>>>(
+        Packets<const From, V>(from), Packets<To, V>(to), count);
     check_launch(what);
   });
 }
@@ -124,9 +129,14 @@ void convert(View<const From, 2> from, View<To, 2> to, Context& context) {
   check_launch("convert");
 }
 
-template <class T>
-void add(View<const T, 2> from, View<T, 2> to, Context& context) {
+template <class From, class To>
+void add(View<const From, 2> from, View<To, 2> to, Context& context) {
   combine<Sum>(from, to, "add", context);
+}
+
+template <class From>
+void subtract(View<const From, 2> from, View<float, 2> to, Context& context) {
+  combine<Difference>(from, to, "subtract", context);
 }
 
 template <class T>
@@ -161,8 +171,13 @@ void fill_marked_rows(View<T, 2> to, View<const std::uint8_t, 1> marked, T value
 
 template void convert(View<const bfloat16, 2>, View<float, 2>, Context&);
 template void convert(View<const double, 2>, View<float, 2>, Context&);
+template void convert(View<const float, 2>, View<float, 2>, Context&);
+template void convert(View<const float, 2>, View<bfloat16, 2>, Context&);
 template void add(View<const float, 2>, View<float, 2>, Context&);
 template void add(View<const bfloat16, 2>, View<bfloat16, 2>, Context&);
+template void add(View<const bfloat16, 2>, View<float, 2>, Context&);
+template void subtract(View<const float, 2>, View<float, 2>, Context&);
+template void subtract(View<const bfloat16, 2>, View<float, 2>, Context&);
 template void multiply(View<const float, 2>, View<float, 2>, Context&);
 template void multiply(View<const bfloat16, 2>, View<bfloat16, 2>, Context&);
 template void multiply_backward(View<const float, 2>, View<const float, 2>, View<const float, 2>,

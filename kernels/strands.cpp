@@ -42,19 +42,19 @@ void exchange_strands(View<float, 4> rows, View<const std::int64_t, 1> length, C
 }
 
 void add_facing_strands(View<float, 4> rows, View<const std::int64_t, 1> length,
-                        View<const std::int32_t, 1> facing, Context& context) {
+                        View<const std::int32_t, 1> facing, float scale, Context& context) {
   const std::int64_t columns = rows.shape[3];
   check(rows, length);
   require_shape("strands: facing", facing, {columns}, true);
   if constexpr (kCudaBuilt) {
     if (context.device.kind == DeviceKind::cuda) {
-      return cuda::add_facing_strands(rows, length, facing, context);
+      return cuda::add_facing_strands(rows, length, facing, scale, context);
     }
   }
   for_each_row(rows, length, [&](float* row, float* facing_row) {
     for (std::int64_t d = 0; d < columns; ++d) {
       float& other = facing_row[facing.empty() ? d : facing.data[d]];
-      row[d] = other = row[d] + other;
+      row[d] = other = (row[d] + other) * scale;
     }
   });
 }

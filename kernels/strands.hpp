@@ -15,10 +15,10 @@ namespace longstrand {
 /// rows[2b][t][d] <-> rows[2b + 1][length - 1 - t][D - 1 - d]. Its own inverse, and its own backward.
 void exchange_strands(View<float, 4> rows, View<const std::int64_t, 1> length, Context& context);
 
-/// The sum of rows[2b][t][d] and rows[2b + 1][length - 1 - t][facing[d]] takes the place of both. Its own
-/// backward. facing [D], a permutation that is its own inverse, says which column each one faces; empty:
-/// itself.
+/// The sum of rows[2b][t][d] and rows[2b + 1][length - 1 - t][facing[d]], times `scale`, takes the place of
+/// both. Its own backward. facing [D], a permutation that is its own inverse, says which column each one
+/// faces; empty: itself.
 void add_facing_strands(View<float, 4> rows, View<const std::int64_t, 1> length,
-                        View<const std::int32_t, 1> facing, Context& context);
+                        View<const std::int32_t, 1> facing, float scale, Context& context);
 
 }  // namespace longstrand

@@ -51,11 +51,12 @@ struct Exchange {
 struct Add {
   int columns;
   const std::int32_t* facing_column;  // null: each faces itself
+  float scale;
 
   __device__ int packets() const { return columns; }
   __device__ void operator()(float* row, float* facing, int column) const {
     float& other = facing[facing_column == nullptr ? column : facing_column[column]];
-    row[column] = other = row[column] + other;
+    row[column] = other = (row[column] + other) * scale;
   }
 };
 
@@ -97,8 +98,8 @@ void exchange_strands(View<float, 4> rows, View<const std::int64_t, 1> length, C
 }
 
 void add_facing_strands(View<float, 4> rows, View<const std::int64_t, 1> length,
-                        View<const std::int32_t, 1> facing, Context& context) {
-  launch(rows, length, Add{static_cast<int>(rows.shape[3]), facing.data}, "sum of strands", context);
+                        View<const std::int32_t, 1> facing, float scale, Context& context) {
+  launch(rows, length, Add{static_cast<int>(rows.shape[3]), facing.data, scale}, "sum of strands", context);
 }
 
 }  // namespace longstrand::cuda

@@ -48,7 +48,7 @@ template <class T>
 void expect_combinations(const Case& c) {
   Operands<T> sum(c), product(c);
   const Doubles a = sum.a.values(), b = sum.b.values();
-  add<T>(sum.b, sum.a, sum.context);
+  add<T, T>(sum.b, sum.a, sum.context);
   expect_near("sum", sum.a.values(), sum.combined(a, b, std::plus<>()), tolerance::kExact);
   multiply<T>(product.b, product.a, product.context);
   expect_near("product", product.a.values(), sum.combined(a, b, std::multiplies<>()), tolerance::kExact);
@@ -64,11 +64,36 @@ void expect_slopes_of_a_product(const Case& c) {
   expect_near("d_b", x.d.values(), x.combined(d, a, std::multiplies<>()), tolerance::kExact);
 }
 
+/// T and a stream of floats: there and back.
+template <class T>
+void expect_float_and_back(const Case& c) {
+  Operands<T> x(c);
+  Operands<float> y(c);
+  const Doubles of_x = x.b.values(), of_y = y.a.values();
+  add<T, float>(x.b, y.a, y.context);
+  expect_near("sum", y.a.values(), y.combined(of_y, of_x, std::plus<>()), tolerance::kExact);
+  const Doubles sum = y.a.values();
+  subtract<T>(x.b, y.a, y.context);
+  expect_near("difference", y.a.values(), y.combined(sum, of_x, std::minus<>()), tolerance::kExact);
+  const Doubles difference = y.a.values();
+  convert<float, T>(View<const float, 2>(y.a), x.d, x.context);
+  expect_near("converted", x.d.values(), x.combined(difference, difference, [](float a, float) { return a; }),
+              tolerance::kExact);
+}
+
 LONGSTRAND_DEVICE_TEST(Elementwise, SumsAndProductsAreRoundedOnce) {
   for (const Case& c : kCases) {
     SCOPED_TRACE(c.reason);
     expect_combinations<float>(c);
     expect_combinations<bfloat16>(c);
+  }
+}
+
+LONGSTRAND_DEVICE_TEST(Elementwise, EitherTypeGoesIntoFloatAndOutAgain) {
+  for (const Case& c : kCases) {
+    SCOPED_TRACE(c.reason);
+    expect_float_and_back<float>(c);
+    expect_float_and_back<bfloat16>(c);
   }
 }
 

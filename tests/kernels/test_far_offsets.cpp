@@ -306,7 +306,7 @@ LONGSTRAND_CUDA_TEST(FarOffsets, Elementwise) {
     a.fill_end(normal(1)), b.fill_end(normal(2));
     const Far<bfloat16> d_a(rows, 64), d_b(rows, 64);
     for (const bool end : kEnds) {
-      add<bfloat16>(b.rows(end), a.rows(end), context());
+      add<bfloat16, bfloat16>(b.rows(end), a.rows(end), context());
       multiply_backward<bfloat16>(a.rows(end), b.rows(end), a.rows(end), d_a.rows(end), d_b.rows(end),
                                   context());
       multiply<bfloat16>(b.rows(end), a.rows(end), context());
@@ -327,7 +327,7 @@ LONGSTRAND_CUDA_TEST(FarOffsets, Strands) {
     const View<float, 4> strands(far.rows(false).data, {1, 2, strand_rows, kChannels}, device_under_test());
     const Array<std::int64_t, 1> length({2}, device_under_test());
     fill(length.view(), strand_rows, context());
-    add_facing_strands(strands, length.view(), {}, context());
+    add_facing_strands(strands, length.view(), {}, 1.0F, context());
     exchange_strands(strands, length.view(), context());
     Doubles expected = values_of(far.rows(true));
     for (auto row = expected.begin(); row != expected.end(); row += kChannels) {

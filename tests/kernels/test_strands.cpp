@@ -73,10 +73,11 @@ struct Strands {
     return values;
   }
   template <class Facing>
-  Doubles sums(const Facing& facing_column) const {
+  Doubles sums(const Facing& facing_column, double scale = 1) const {
     Doubles values = rows.values();
-    for_each_pair(values, facing_column,
-                  [](double& a, double& b) { a = b = static_cast<float>(a) + static_cast<float>(b); });
+    for_each_pair(values, facing_column, [&](double& a, double& b) {
+      a = b = scale * (static_cast<float>(a) + static_cast<float>(b));
+    });
     return values;
   }
 
@@ -105,11 +106,11 @@ LONGSTRAND_DEVICE_TEST(Strands, AreAddedWhereTheyFaceOneAnother) {
     SCOPED_TRACE(c.reason);
     Strands strands(c), straight(c);
     const Doubles expected = strands.sums([&](std::int64_t d) { return strands.facing_of(d); });
-    add_facing_strands(strands.rows, strands.length, strands.facing, strands.context);
+    add_facing_strands(strands.rows, strands.length, strands.facing, 1.0F, strands.context);
     expect_near("rows", strands.rows.values(), expected, tolerance::kExact);
-    const Doubles expected_straight = straight.sums([](std::int64_t d) { return d; });
-    add_facing_strands(straight.rows, straight.length, {}, straight.context);
-    expect_near("rows", straight.rows.values(), expected_straight, tolerance::kExact);
+    const Doubles means = straight.sums([](std::int64_t d) { return d; }, 0.5);
+    add_facing_strands(straight.rows, straight.length, {}, 0.5F, straight.context);
+    expect_near("means", straight.rows.values(), means, tolerance::kExact);
   }
 }
 
@@ -126,7 +127,7 @@ LONGSTRAND_DEVICE_TEST(Strands, BothOperationsAreTheirOwnBackward) {
   };
   both([](Strands& strands) { exchange_strands(strands.rows, strands.length, strands.context); });
   both([](Strands& strands) {
-    add_facing_strands(strands.rows, strands.length, strands.facing, strands.context);
+    add_facing_strands(strands.rows, strands.length, strands.facing, 1.0F, strands.context);
   });
 }
 
@@ -135,7 +136,7 @@ LONGSTRAND_DEVICE_TEST(Strands, RefuseLanesThatAreNoPairs) {
   Guarded<float, 4> rows({1, 3, 4, 8});
   Guarded<std::int64_t, 1> length({3});
   EXPECT_THROW(exchange_strands(rows, length, strands.context), std::logic_error);
-  EXPECT_THROW(add_facing_strands(strands.rows, length, {}, strands.context), std::logic_error);
+  EXPECT_THROW(add_facing_strands(strands.rows, length, {}, 1.0F, strands.context), std::logic_error);
 }
 
 }  // namespace
