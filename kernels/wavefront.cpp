@@ -1,5 +1,6 @@
 #include "kernels/wavefront.hpp"
 
+#include <algorithm>
 #include <atomic>
 #include <cassert>
 #include <condition_variable>
@@ -19,18 +20,22 @@ class Schedule {
  public:
   explicit Schedule(const Workers::Wavefront& wavefront)
       : in_flight_(wavefront.in_flight),
+        independent_(wavefront.independent),
         limit_(wavefront.items == Workers::kUnbounded ? std::numeric_limits<std::int64_t>::max()
                                                       : wavefront.items),
         completed_(static_cast<std::size_t>(wavefront.stages), 0),
         busy_(static_cast<std::size_t>(wavefront.stages), false) {
-    assert(wavefront.stages > 0 && wavefront.in_flight > 0);
+    assert(wavefront.stages > 0);
+    assert(independent_ ? wavefront.items != Workers::kUnbounded : in_flight_ > 0);
   }
 
-  bool finished() const { return stopped_ || completed_.back() >= limit_; }
+  bool finished() const {
+    return stopped_ || (independent_ ? std::ranges::min(completed_) : completed_.back()) >= limit_;
+  }
   std::int64_t item_of(int stage) const { return completed_[stage]; }
 
-  /// A stage that can run now: `preferred` (the same item's next one, its data still in cache) if it can,
-  /// else the one whose item is the oldest.
+  /// A stage that can run now: `preferred` (what goes on with the data still in cache) if it can, else the
+  /// one whose item is the oldest.
   int pick(int preferred) {
     if (preferred != kNoStage && runnable(preferred)) return take(preferred);
     for (int stage = static_cast<int>(completed_.size()) - 1; stage >= 0; --stage) {
@@ -53,6 +58,7 @@ class Schedule {
   bool runnable(int stage) const {
     const std::int64_t item = completed_[stage];
     if (busy_[stage] || item >= limit_) return false;
+    if (independent_) return true;
     return stage == 0 ? item - completed_.back() < in_flight_ : completed_[stage - 1] > item;
   }
   int take(int stage) {
@@ -61,6 +67,7 @@ class Schedule {
   }
 
   int in_flight_;
+  bool independent_;
   std::int64_t limit_;
   std::vector<std::int64_t> completed_;  // items that have left each stage
   std::vector<bool> busy_;
@@ -141,7 +148,8 @@ struct Workers::Pool {
       } else {
         schedule->complete(stage);
       }
-      preferred = stage + 1 < wavefront->stages && exists ? stage + 1 : kNoStage;
+      const int next = wavefront->independent ? stage : stage + 1;
+      preferred = next < wavefront->stages && exists ? next : kNoStage;
       announce();
     }
   }

@@ -2,6 +2,8 @@
 // takes one item after the other. step(item, stage) runs after step(item, stage - 1) and step(item - 1,
 // stage), on any thread; nothing else is ordered. As every stage sees the items in order, state carried from
 // item to item and gradients accumulated per stage are the same, bit for bit, for any number of threads.
+//
+// Independent stages do not wait for one another: then each goes through all items on its own.
 #pragma once
 
 #include <cstdint>
@@ -30,7 +32,8 @@ class Workers {
   struct Wavefront {
     std::int64_t items = 0;  // or kUnbounded: until a step of stage 0 returns false
     int stages = 0;
-    int in_flight = 0;  // at most this many items between stage 0 and the last: ring buffers suffice
+    int in_flight = 0;         // at most this many items between stage 0 and the last: ring buffers suffice
+    bool independent = false;  // the stages, of which in_flight then says nothing; items must be bounded
     /// Returns false from stage 0 to say that there is no such item; elsewhere the result is ignored.
     std::function<bool(std::int64_t item, int stage, Context&)> step;
   };

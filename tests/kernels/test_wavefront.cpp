@@ -4,6 +4,7 @@
 #include <mutex>
 #include <set>
 #include <stdexcept>
+#include <thread>
 #include <vector>
 
 #include "kernels/wavefront.hpp"
@@ -55,6 +56,34 @@ TEST_P(WavefrontTest, UnboundedItemsEndWhereTheFirstStageSaysSo) {
                  return true;
                }});
   for (const auto& count : steps) EXPECT_EQ(count, c.items);
+}
+
+TEST_P(WavefrontTest, IndependentStagesOnlyKeepTheOrderOfTheirItems) {
+  const WavefrontCase c = GetParam();
+  std::vector<std::atomic<std::int64_t>> steps(c.stages);
+  Workers workers(c.threads);
+  for (int repeat = 0; repeat < 20; ++repeat) {
+    for (auto& count : steps) count = 0;
+    workers.run({.items = c.items,
+                 .stages = c.stages,
+                 .independent = true,
+                 .step = [&](std::int64_t item, int stage, Context&) {
+                   EXPECT_EQ(steps[stage]++, item);
+                   return true;
+                 }});
+    for (const auto& count : steps) EXPECT_EQ(count, c.items);
+  }
+}
+
+/// Each waits for the other: one thread a stage.
+TEST(Wavefront, IndependentStagesRunAtOnce) {
+  Workers workers(2);
+  std::atomic<int> inside = 0;
+  workers.run({.items = 1, .stages = 2, .independent = true, .step = [&](std::int64_t, int, Context&) {
+                 ++inside;
+                 while (inside < 2) std::this_thread::yield();
+                 return true;
+               }});
 }
 
 INSTANTIATE_TEST_SUITE_P(Cases, WavefrontTest,
