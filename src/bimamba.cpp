@@ -1,7 +1,5 @@
 #include "src/bimamba.hpp"
 
-#include "src/mamba1.hpp"
-
 namespace longstrand {
 
 std::vector<ParameterSpec> declare_bimamba1(const ModelConfig& config, const std::string& prefix) {
@@ -18,5 +16,34 @@ void initialise_bimamba1(const ModelConfig& config, const std::string& prefix, P
   initialise_mamba1(config, prefix + "mamba_fwd.", weights, random);
   initialise_mamba1(config, prefix + "mamba_rev.", weights, random);
 }
+
+template <class T>
+BiMamba1<T>::BiMamba1(const ModelConfig& config, const std::string& prefix, const ParameterStore& weights)
+    : left_to_right_(config, prefix + "mamba_fwd.", weights),
+      right_to_left_(config, prefix + "mamba_rev.",
+                     prefix + (config.tie_directions ? "mamba_fwd." : "mamba_rev."), weights) {}
+
+template <class T>
+void BiMamba1<T>::prepare(bool for_backward, Context& context) {
+  left_to_right_.prepare(for_backward, context);
+  right_to_left_.prepare(for_backward, context);
+}
+
+template <class T>
+auto BiMamba1<T>::forward(Direction direction, View<const T, 3> x, View<float, 2> state,
+                          View<const std::int64_t, 1> valid, View<T, 3> y, Arena* keep,
+                          Context& context) const -> std::unique_ptr<Saved> {
+  return of(direction).forward(direction, x, state, valid, y, keep, context);
+}
+
+template <class T>
+void BiMamba1<T>::backward(Direction direction, View<const T, 3> x, const Saved& saved, View<const T, 3> d_y,
+                           View<const std::int64_t, 1> valid, View<float, 2> d_state, View<T, 3> d_x,
+                           ParameterStore& gradients, Context& context) const {
+  of(direction).backward(direction, x, saved, d_y, valid, d_state, d_x, gradients, context);
+}
+
+template class BiMamba1<float>;
+template class BiMamba1<bfloat16>;
 
 }  // namespace longstrand

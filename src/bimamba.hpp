@@ -5,12 +5,13 @@
 // only mamba_fwd's exist, and both directions use them.
 #pragma once
 
+#include <memory>
 #include <random>
 #include <string>
 #include <vector>
 
-#include "src/config.hpp"
-#include "src/parameters.hpp"
+#include "src/mamba1.hpp"
+#include "src/mixer.hpp"
 
 namespace longstrand {
 
@@ -18,5 +19,30 @@ std::vector<ParameterSpec> declare_bimamba1(const ModelConfig& config, const std
 /// Each direction as Mamba-1.
 void initialise_bimamba1(const ModelConfig& config, const std::string& prefix, ParameterStore& weights,
                          std::mt19937_64& random);
+
+template <class T>
+class BiMamba1 final : public Mixer<T> {
+ public:
+  using typename Mixer<T>::Saved;
+
+  BiMamba1(const ModelConfig& config, const std::string& prefix, const ParameterStore& weights);
+
+  std::int64_t state_floats() const override { return left_to_right_.state_floats(); }
+  std::int64_t saved_bytes_per_token() const override { return left_to_right_.saved_bytes_per_token(); }
+  void prepare(bool for_backward, Context& context) override;
+  std::unique_ptr<Saved> forward(Direction direction, View<const T, 3> x, View<float, 2> state,
+                                 View<const std::int64_t, 1> valid, View<T, 3> y, Arena* keep,
+                                 Context& context) const override;
+  void backward(Direction direction, View<const T, 3> x, const Saved& saved, View<const T, 3> d_y,
+                View<const std::int64_t, 1> valid, View<float, 2> d_state, View<T, 3> d_x,
+                ParameterStore& gradients, Context& context) const override;
+
+ private:
+  const Mamba1<T>& of(Direction direction) const {
+    return direction == Direction::forward ? left_to_right_ : right_to_left_;
+  }
+
+  Mamba1<T> left_to_right_, right_to_left_;
+};
 
 }  // namespace longstrand

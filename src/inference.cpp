@@ -20,6 +20,14 @@ void check_options(const Model& model, const InferenceOptions& options) {
   if (options.readout == Readout::probabilities && !model.classifier()) {
     throw std::invalid_argument("the model has no classifier; train one with: longstrand finetune");
   }
+  const bool bidirectional = find_mixer(model.config().mixer).sweep == Sweep::layer_major;
+  if (bidirectional && options.readout == Readout::log_likelihood) {
+    throw std::invalid_argument(
+        "a bidirectional model gives no likelihood of a record base by base, only of masked bases");
+  }
+  if (!bidirectional && options.readout == Readout::masked_log_likelihood) {
+    throw std::invalid_argument("a causal model was not trained to predict masked bases");
+  }
 }
 
 }  // namespace
@@ -31,7 +39,8 @@ Inference::Inference(const Model& model, const ExecutionOptions& execution, cons
       engine_ = make_chunk_major_inference(model, execution, options);
       return;
     case Sweep::layer_major:
-      throw std::invalid_argument("bidirectional models are not supported by this version");
+      engine_ = make_layer_major_inference(model, execution, options);
+      return;
   }
 }
 

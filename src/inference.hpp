@@ -9,12 +9,14 @@
 #include "kernels/pooling.hpp"
 #include "src/execution.hpp"
 #include "src/model.hpp"
+#include "src/vocabulary.hpp"
 
 namespace longstrand {
 
 /// One chunk of B lanes x T tokens; lane b holds valid[b] tokens of one record. A record starts at a chunk's
 /// first token; a lane takes the next record when the last has ended. B and T may change from chunk to chunk,
-/// but a record stays in its lane.
+/// but a record stays in its lane. A bidirectional model runs when no record is open: what is streamed until
+/// then is held in memory, padded to the longest record.
 struct TokenBatch {
   std::int64_t lanes = 0;
   std::int64_t length = 0;
@@ -22,15 +24,18 @@ struct TokenBatch {
   std::vector<std::int64_t> valid;   // [B]
   std::vector<std::uint8_t> starts;  // [B]  the lane's record begins here: state and readout start afresh
   std::vector<std::uint8_t> ends;    // [B]  the lane's record ends here
-  std::any tag;                      // the caller's own
+  // [B, T]  what stands there, or kNoTargetToken; only for Readout::masked_log_likelihood
+  std::vector<std::uint8_t> targets = {};
+  std::any tag;  // the caller's own
 };
 
 enum class Readout : std::uint8_t {
   tokens,          // one vector a token
   pooled,          // one vector a record
   log_likelihood,  // of each record under the language model, in nats, over its A, C, G, T after the first
-                   // base
-  probabilities,   // of the classifier's classes, one vector a record
+                   // base; of causal models
+  masked_log_likelihood,  // of each record's targets given its tokens, in nats; of bidirectional models
+  probabilities,          // of the classifier's classes, one vector a record
 };
 
 struct InferenceOptions {
@@ -49,7 +54,7 @@ struct ChunkResult {
   View<const float, 3> tokens;             // [B, longest valid, width]  of Readout::tokens
   View<const float, 2> records;            // [B, width]     of pooled and probabilities
   std::vector<double> log_likelihood;      // [B]
-  std::vector<std::int64_t> scored_bases;  // [B]            how many bases log_likelihood is over
+  std::vector<std::int64_t> scored_bases;  // [B]            how many bases or targets log_likelihood is over
 };
 
 class Inference {

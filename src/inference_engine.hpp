@@ -22,5 +22,9 @@ class Inference::Engine {
 std::unique_ptr<Inference::Engine> make_chunk_major_inference(const Model& model,
                                                               const ExecutionOptions& execution,
                                                               const InferenceOptions& options);
+/// For mixers of Sweep::layer_major.
+std::unique_ptr<Inference::Engine> make_layer_major_inference(const Model& model,
+                                                              const ExecutionOptions& execution,
+                                                              const InferenceOptions& options);
 
 }  // namespace longstrand

@@ -26,8 +26,8 @@ const std::array kMixers = {
                .sweep = Sweep::layer_major,
                .declare = declare_bimamba1,
                .initialise = initialise_bimamba1,
-               .make_fp32 = nullptr,
-               .make_bf16 = nullptr},
+               .make_fp32 = make<BiMamba1<float>, float>,
+               .make_bf16 = make<BiMamba1<bfloat16>, bfloat16>},
 };
 
 }  // namespace

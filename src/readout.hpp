@@ -14,22 +14,25 @@
 
 namespace longstrand {
 
-/// A chunk behind the layers that the readout asks for. Views lie on the model's device.
+/// A chunk behind the layers that the readout asks for. Views lie on the model's device. L lanes: one for
+/// each of the batch's or, of a model of both strands, two.
 template <class T>
 struct InferenceChunk {
   const TokenBatch& batch;
-  View<const std::uint8_t, 2> tokens;  // [B, T]
-  View<const std::int64_t, 1> valid;   // [B]
-  View<const std::uint8_t, 1> starts;  // [B]  empty where no lane starts
-  View<float, 3> residual;             // [B, T, D]  compute() takes it over, and hidden
-  View<T, 3> hidden;                   // [B, T, D]
+  View<const std::uint8_t, 2> tokens;        // [L, T]
+  View<const std::int64_t, 1> valid;         // [L]
+  View<const std::uint8_t, 1> starts;        // [L]  empty where no lane starts
+  View<float, 3> residual;                   // [L, T, D]  compute() takes it over, and hidden
+  View<T, 3> hidden;                         // [L, T, D]
+  View<const std::int32_t, 1> targets = {};  // [L * T]  of Readout::masked_log_likelihood
+  View<float, 3> joined = {};                // [L, T, features_width]  where joins_strands()
 };
 
 /// A chunk's results on their way to the host.
 struct ReadoutLanding {
   Readback<float, 3> tokens;      // [B, T, width]
-  Readback<double, 2> pooled;     // [B, width]  sums so far
-  Readback<double, 2> surprisal;  // [B, 1]      -log likelihood so far
+  Readback<double, 2> pooled;     // [L, width]  sums so far
+  Readback<double, 2> surprisal;  // [L, 1]      -log likelihood so far
 };
 
 template <class T>
@@ -42,6 +45,15 @@ class ReadoutStage {
   /// How many layers must have run before.
   int layers() const { return layers_; }
   std::int64_t width() const;
+  /// Whether features() of all chunks of a record have to be put through join_strands() before compute()
+  /// takes them chunk by chunk.
+  bool joins_strands() const;
+  /// The rows that are read out, [L, T, features_width], in `arena` or in place of residual. Takes over
+  /// residual and hidden.
+  View<float, 3> features(View<float, 3> residual, View<T, 3> hidden, Arena& arena, Context& context) const;
+  std::int64_t features_width() const { return features_width_; }
+  /// features [chunks, L, T, features_width]; length [L] as of a SheetView.
+  void join_strands(View<float, 4> features, View<const std::int64_t, 1> length, Context& context) const;
   /// Chunk after chunk. What is on its way lies in `arena`, which must keep it until it has been delivered.
   void compute(const InferenceChunk<T>& chunk, Arena& arena, ReadoutLanding& landing, Context& context);
   /// In the same order. Waits for the device where it must.
@@ -50,8 +62,14 @@ class ReadoutStage {
   std::size_t size_bytes() const;
 
  private:
-  bool needs_logits() const;
+  bool needs_logits() const { return options_.layer == InferenceOptions::kLogits; }
+  bool pools() const;
+  template <class E>
+  void pool(const InferenceChunk<T>& chunk, View<const E, 3> features, Context& context);
+  View<const float, 3> first_strands(View<const float, 3> features, Arena& arena, Context& context) const;
+  View<double, 2> surprisal_of(const InferenceChunk<T>& chunk, Context& context);
   void add_surprisal(const InferenceChunk<T>& chunk, View<const float, 3> logits, Context& context);
+  void add_masked_surprisal(const InferenceChunk<T>& chunk, View<const float, 3> logits, Context& context);
   void add_surprisal_of_first_tokens(const InferenceChunk<T>& chunk, Context& context);
   void count_lanes(const TokenBatch& batch);
   void finish_records(const TokenBatch& batch, View<const double, 2> pooled);
@@ -61,15 +79,17 @@ class ReadoutStage {
   std::optional<ClassifierHead> head_;
   Pooling pooling_;
   int layers_;
+  int strands_;  // lanes of a record
   std::int64_t features_width_;
 
   // On the device, for all lanes seen so far.
-  Array<double, 2> pooled_;       // [B, features_width]
-  Array<double, 2> last_logits_;  // [B, V]  of the lane's last token
-  Array<double, 2> surprisal_;    // [B, 1]
+  Array<double, 2> pooled_;        // [L, features_width]
+  Array<double, 2> last_logits_;   // [L, V]  of the lane's last token
+  Array<double, 2> surprisal_;     // [L, 1]
+  Array<std::int32_t, 1> facing_;  // [width]  as join_facing_strands wants it, for logits
   // On the host.
   std::vector<std::int64_t> length_;        // [B]  tokens of the lane's record so far
-  std::vector<std::int64_t> scored_bases_;  // [B]
+  std::vector<std::int64_t> scored_bases_;  // [B]  of Readout::log_likelihood
   std::vector<float> records_;              // [B, width]  of the chunk that is being delivered
 };
 

@@ -48,12 +48,16 @@ inline std::vector<Tokens> read_lanes(SafetensorsReader& file, const std::string
 }
 
 /// A model whose weights are far enough from their start for state to matter over hundreds of tokens.
-inline Model small_model(std::int64_t d_state = 16) {
-  Model model({.d_model = 24, .n_layer = 3, .d_state = d_state}, 1);
+inline Model moved_model(const ModelConfig& config) {
+  Model model(config, 1);
   Random random(1);
   const View<float, 1> all = model.parameters().all();
   for (std::int64_t i = 0; i < all.size(); ++i) all.data[i] += static_cast<float>(0.1 * random.normal());
   return model;
+}
+
+inline Model small_model(std::int64_t d_state = 16) {
+  return moved_model({.d_model = 24, .n_layer = 3, .d_state = d_state});
 }
 
 inline Tokens random_dna(std::int64_t length, std::uint64_t stream) {
@@ -63,10 +67,11 @@ inline Tokens random_dna(std::int64_t length, std::uint64_t stream) {
   return tokens;
 }
 
-/// Chunks of records, one record a lane, all beginning at once.
+/// Chunks of records, one record a lane, all beginning at once; with or without targets.
 class LaneBatches {
  public:
-  LaneBatches(const std::vector<Tokens>& records, std::int64_t chunk) : records_(records), chunk_(chunk) {
+  LaneBatches(const std::vector<Tokens>& records, std::int64_t chunk, const std::vector<Tokens>& targets = {})
+      : records_(records), targets_(targets), chunk_(chunk) {
     for (const Tokens& record : records) longest_ = std::max(longest_, std::ssize(record));
   }
   bool next(TokenBatch& batch) {
@@ -82,7 +87,12 @@ class LaneBatches {
     for (std::int64_t b = 0; b < lanes; ++b) {
       const std::int64_t length = std::ssize(records_[b]);
       const std::int64_t count = std::clamp<std::int64_t>(length - at_, 0, chunk_);
-      std::copy_n(records_[b].begin() + std::min(at_, length), count, batch.tokens.begin() + b * chunk_);
+      const std::int64_t begin = std::min(at_, length);
+      std::copy_n(records_[b].begin() + begin, count, batch.tokens.begin() + b * chunk_);
+      if (!targets_.empty()) {
+        batch.targets.resize(batch.tokens.size(), kNoTargetToken);
+        std::copy_n(targets_[b].begin() + begin, count, batch.targets.begin() + b * chunk_);
+      }
       batch.valid.push_back(count);
       batch.starts.push_back(at_ == 0);
       batch.ends.push_back(at_ < std::max<std::int64_t>(length, 1) && at_ + chunk_ >= length);
@@ -92,7 +102,7 @@ class LaneBatches {
   }
 
  private:
-  const std::vector<Tokens>& records_;
+  std::vector<Tokens> records_, targets_;
   std::int64_t chunk_;
   std::int64_t longest_ = 0;
   std::int64_t at_ = 0;
@@ -125,12 +135,13 @@ inline void take_lane(const ChunkResult& chunk, std::size_t b, std::size_t r, st
 
 /// All records side by side, one a lane.
 inline RunResult run_lanes(const Model& model, const std::vector<Tokens>& records, std::int64_t chunk,
-                           const ExecutionOptions& execution, const InferenceOptions& options) {
+                           const ExecutionOptions& execution, const InferenceOptions& options,
+                           const std::vector<Tokens>& targets = {}) {
   Inference inference(model, on_device(execution), options);
   RunResult result{.values = std::vector<std::vector<float>>(records.size()),
                    .log_likelihood = std::vector<double>(records.size()),
                    .scored_bases = std::vector<std::int64_t>(records.size())};
-  LaneBatches batches(records, chunk);
+  LaneBatches batches(records, chunk, targets);
   inference.run([&](TokenBatch& batch) { return batches.next(batch); },
                 [&](const ChunkResult& chunk_result) {
                   for (std::size_t b = 0; b < records.size(); ++b) {

@@ -1,0 +1,243 @@
+#include "src/layer_sweep.hpp"
+
+#include "kernels/elementwise.hpp"
+#include "kernels/strands.hpp"
+#include "kernels/transfer.hpp"
+
+namespace longstrand {
+namespace {
+
+/// [chunks, lanes, ...] as [chunks * lanes, ...].
+template <class E, int Rank>
+View<E, Rank - 1> all_lanes(const View<E, Rank>& x) {
+  View<E, Rank - 1> lanes = x.index(0);
+  lanes.shape[0] *= x.shape[0];
+  return lanes;
+}
+
+std::size_t index_of(Direction direction) { return static_cast<std::size_t>(direction); }
+
+}  // namespace
+
+template <class T>
+LayerSweep<T>::LayerSweep(const ModelConfig& config, const Backbone<T>& backbone, Workers& workers)
+    : backbone_(backbone),
+      workers_(workers),
+      combination_(config.combination),
+      exchanges_residuals_(config.equivariant && config.exchange_residuals),
+      arena_(context().device),
+      saved_{Arena(context().device), Arena(context().device)} {}
+
+template <class T>
+std::size_t LayerSweep<T>::peak_bytes() const {
+  return arena_.high_water_bytes() + saved_[0].high_water_bytes() + saved_[1].high_water_bytes();
+}
+
+/// step(direction, n, context) for every chunk n of a direction's walk, in order.
+template <class T>
+template <class Step>
+void LayerSweep<T>::in_both_directions(Step step) {
+  workers_.run({.items = chunks(),
+                .stages = 2,
+                .independent = true,
+                .step = [&](std::int64_t n, int direction, Context& context) {
+                  step(static_cast<Direction>(direction), n, context);
+                  return true;
+                }});
+}
+
+/// step(chunk, half, context) for every chunk, in order within each half of them.
+template <class T>
+template <class Step>
+void LayerSweep<T>::for_each_chunk(Step step) {
+  const std::int64_t first_half = (chunks() + 1) / 2;
+  workers_.run({.items = first_half,
+                .stages = 2,
+                .independent = true,
+                .step = [&](std::int64_t n, int half, Context& context) {
+                  const std::int64_t chunk = n + half * first_half;
+                  if (chunk < chunks()) step(chunk, half, context);
+                  return true;
+                }});
+}
+
+template <class T>
+void LayerSweep<T>::start(const SheetView& sheet, int layers, bool for_backward) {
+  sheet_ = sheet;
+  scope_.reset();
+  if (sheet.tokens.size() > largest_tokens_) {  // all at once, and not beside what was enough so far
+    context().synchronize();
+    arena_ = Arena(context().device);
+    largest_tokens_ = sheet.tokens.size();
+  }
+  scope_.emplace(arena_);
+  const auto [all_chunks, lanes, tokens] = sheet.tokens.shape;
+  const std::array shape = {all_chunks, lanes, tokens, backbone_.d_model()};
+  const std::array states_shape = {std::int64_t{2}, lanes, backbone_.state_floats()};
+  residual_ = arena_.take<float, 4>(shape);
+  normed_ = arena_.take<T, 4>(shape);
+  state_ = arena_.take<float, 3>(states_shape);
+  of_directions_ = {arena_.take<T, 4>(shape), arena_.take<T, 4>(shape)};
+  if (for_backward) {
+    d_residual_ = arena_.take<float, 4>(shape);
+    d_state_ = arena_.take<float, 3>(states_shape);
+  }
+  layers_.clear();
+  for (int i = 0; i < layers; ++i) layers_.push_back(take_layer(for_backward));
+  const View<T, 4> d_hidden = layers_.back().hidden;
+  // Of a sum, both directions take the same gradient.
+  const bool own = for_backward && combination_ == Combination::multiply;
+  d_out_ = {d_hidden, own ? arena_.take<T, 4>(shape) : d_hidden};
+}
+
+template <class T>
+auto LayerSweep<T>::take_layer(bool for_backward) -> Layer {
+  if (!for_backward) return {.out = of_directions_, .hidden = of_directions_[0], .state = {}};
+  const auto& shape = residual_.shape;
+  Layer layer;
+  layer.hidden = arena_.take<T, 4>(shape);
+  // Backward asks for the factors of a product, but not for the terms of a sum.
+  const bool keeps_outputs = combination_ == Combination::multiply;
+  layer.out[0] = keeps_outputs ? arena_.take<T, 4>(shape) : layer.hidden;
+  layer.out[1] = keeps_outputs ? arena_.take<T, 4>(shape) : of_directions_[1];
+  layer.state = arena_.take<float, 4>({2, shape[0], shape[1], backbone_.state_floats()});
+  return layer;
+}
+
+template <class T>
+void LayerSweep<T>::forward(const SheetView& sheet, int layers, bool for_backward) {
+  start(sheet, layers, for_backward);
+  for_each_chunk([&](std::int64_t chunk, int, Context& context) {
+    backbone_.embed(sheet_.tokens.index(chunk), residual(chunk), context);
+  });
+  for (int i = 0; i < layers; ++i) {
+    norm(i);
+    in_both_directions(
+        [&](Direction direction, std::int64_t n, Context& context) { walk_chunk(i, direction, n, context); });
+    combine_outputs(i);
+  }
+}
+
+template <class T>
+void LayerSweep<T>::norm(int index) {
+  const View<const T, 4> below = index == 0 ? View<const T, 4>{} : layers_[index - 1].hidden;
+  if (!exchanges_residuals_) {
+    for_each_chunk([&](std::int64_t chunk, int, Context& context) {
+      backbone_.norm(index, residual(chunk), below.index(chunk), residual(chunk), normed_.index(chunk),
+                     context);
+    });
+    return;
+  }
+  if (index > 0) {
+    for_each_chunk([&](std::int64_t chunk, int, Context& context) {
+      add<T>(rows(below.index(chunk)), rows(residual(chunk)), context);
+    });
+  }
+  exchange_strands(residual_, sheet_.length, context());
+  for_each_chunk([&](std::int64_t chunk, int, Context& context) {
+    backbone_.norm(index, residual(chunk), {}, residual(chunk), normed_.index(chunk), context);
+  });
+}
+
+template <class T>
+std::int64_t LayerSweep<T>::chunk_at(Direction direction, std::int64_t n) const {
+  return direction == Direction::forward ? n : chunks() - 1 - n;
+}
+
+/// The n-th chunk of a direction's walk.
+template <class T>
+void LayerSweep<T>::walk_chunk(int index, Direction direction, std::int64_t n, Context& context) {
+  const std::size_t d = index_of(direction);
+  const std::int64_t chunk = chunk_at(direction, n);
+  const Layer& layer = layers_[index];
+  const View<float, 2> state = state_.index(d);
+  if (n == 0) fill(state, 0.0F, context);
+  if (!layer.state.empty()) copy(state, layer.state.index(d).index(chunk), context);
+  backbone_.mixer(index).forward(direction, normed_.index(chunk), state, sheet_.valid.index(chunk),
+                                 layer.out[d].index(chunk), nullptr, context);
+}
+
+template <class T>
+void LayerSweep<T>::combine_outputs(int index) {
+  const Layer& layer = layers_[index];
+  for_each_chunk([&](std::int64_t chunk, int, Context& context) {
+    const View<T, 3> hidden = layer.hidden.index(chunk);
+    const View<const T, 2> other = rows<const T>(layer.out[1].index(chunk));
+    if (combination_ == Combination::add) return add(other, rows(hidden), context);
+    if (layer.hidden.data != layer.out[0].data) copy(layer.out[0].index(chunk), hidden, context);
+    multiply(other, rows(hidden), context);
+  });
+}
+
+template <class T>
+void LayerSweep<T>::backward(const std::array<ParameterStore*, 2>& gradients) {
+  for (int i = static_cast<int>(layers_.size()) - 1; i >= 0; --i) {
+    split_gradient(i);
+    in_both_directions([&](Direction direction, std::int64_t n, Context& context) {
+      walk_chunk_back(i, direction, chunks() - 1 - n, *gradients[index_of(direction)], context);
+    });
+    norm_backward(i, gradients);
+    if (i > 0) leave_layer(i);
+  }
+  backbone_.embed_backward(all_lanes(sheet_.tokens), all_lanes(d_residual_), *gradients[0], context());
+}
+
+/// The gradient of the layer's output, to each direction its own.
+template <class T>
+void LayerSweep<T>::split_gradient(int index) {
+  if (combination_ == Combination::add) return;
+  const Layer& layer = layers_[index];
+  for_each_chunk([&](std::int64_t chunk, int, Context& context) {
+    multiply_backward<T>(rows(layer.out[0].index(chunk)), rows(layer.out[1].index(chunk)),
+                         rows(d_out_[0].index(chunk)), rows(d_out_[0].index(chunk)),
+                         rows(d_out_[1].index(chunk)), context);
+  });
+}
+
+template <class T>
+void LayerSweep<T>::walk_chunk_back(int index, Direction direction, std::int64_t n, ParameterStore& gradients,
+                                    Context& context) {
+  const std::size_t d = index_of(direction);
+  const std::int64_t chunk = chunk_at(direction, n);
+  const Mixer<T>& mixer = backbone_.mixer(index);
+  const View<const T, 3> normed = normed_.index(chunk);
+  const View<const std::int64_t, 1> valid = sheet_.valid.index(chunk);
+  const View<float, 2> d_state = d_state_.index(d);
+  if (n == chunks() - 1) fill(d_state, 0.0F, context);
+  // One stream of operations needs no room of each direction's own.
+  Arena& keep = saved_[context.device.kind == DeviceKind::cuda ? 0 : d];
+  const Arena::Scope scope(keep);
+  const auto saved =
+      mixer.forward(direction, normed, layers_[index].state.index(d).index(chunk), valid, {}, &keep, context);
+  mixer.backward(direction, normed, *saved, d_out_[d].index(chunk), valid, d_state,
+                 of_directions_[d].index(chunk), gradients, context);
+}
+
+template <class T>
+void LayerSweep<T>::norm_backward(int index, const std::array<ParameterStore*, 2>& gradients) {
+  for_each_chunk([&](std::int64_t chunk, int half, Context& context) {
+    const View<T, 3> d_normed = of_directions_[0].index(chunk);
+    add<T>(rows(of_directions_[1].index(chunk)), rows(d_normed), context);
+    backbone_.norm_backward(index, residual(chunk), d_normed, d_residual(chunk), d_out_[0].index(chunk),
+                            *gradients[half], context);
+  });
+  if (exchanges_residuals_) exchange_strands(d_residual_, sheet_.length, context());
+}
+
+/// Brings the residual, the normed rows and the gradients to the layer below.
+template <class T>
+void LayerSweep<T>::leave_layer(int index) {
+  if (exchanges_residuals_) exchange_strands(residual_, sheet_.length, context());
+  for_each_chunk([&](std::int64_t chunk, int, Context& context) {
+    if (exchanges_residuals_) {
+      convert<float, T>(rows<const float>(d_residual(chunk)), rows(d_out_[0].index(chunk)), context);
+    }
+    subtract<T>(rows<const T>(layers_[index - 1].hidden.index(chunk)), rows(residual(chunk)), context);
+    backbone_.norm(index - 1, residual(chunk), {}, residual(chunk), normed_.index(chunk), context);
+  });
+}
+
+template class LayerSweep<float>;
+template class LayerSweep<bfloat16>;
+
+}  // namespace longstrand

@@ -1,0 +1,91 @@
+// The layer-major sweep over a sheet of whole records:
+//
+//   for each layer:  residual += hidden (of the layer before);  [both strands: their residuals change places]
+//                    normed = RMSNorm(residual)
+//                    chunks left to right:  out_f = mixer(forward, normed)
+//                    chunks right to left:  out_r = mixer(reverse, normed)
+//                    hidden = out_f + out_r, or their product
+//
+// Without backward it holds the residual and three arrays of T of the whole sheet. For backward it keeps the
+// hidden rows of every layer, from which the residual of the layer below is had back by subtraction, and the
+// states between chunks; each chunk is computed again, once, on the way back. The two directions know nothing
+// of each other, so that two threads can walk them at once.
+#pragma once
+
+#include <array>
+#include <optional>
+#include <vector>
+
+#include "kernels/wavefront.hpp"
+#include "src/backbone.hpp"
+#include "src/record_sheet.hpp"
+
+namespace longstrand {
+
+template <class T>
+class LayerSweep {
+ public:
+  /// All must outlive it.
+  LayerSweep(const ModelConfig& config, const Backbone<T>& backbone, Workers& workers);
+
+  /// Runs a sheet, on the backbone's device, through the first `layers` layers. `for_backward`: all of them,
+  /// and backward() may follow. Everything it takes lies in its own memory until the next call.
+  void forward(const SheetView& sheet, int layers, bool for_backward);
+  /// A chunk's [lanes, T, D] behind the last layer, as Backbone::finish takes them.
+  View<float, 3> residual(std::int64_t chunk) const { return residual_.index(chunk); }
+  View<T, 3> hidden(std::int64_t chunk) const { return layers_.back().hidden.index(chunk); }
+  View<float, 3> d_residual(std::int64_t chunk) const { return d_residual_.index(chunk); }
+
+  /// hidden and d_residual hold gradients by now, as Backbone::finish_backward leaves them. Parameter
+  /// gradients are added to `gradients`; to have one for each direction keeps threads apart.
+  void backward(const std::array<ParameterStore*, 2>& gradients);
+
+  std::size_t peak_bytes() const;
+
+ private:
+  /// What there is of a layer between its two passes; shared by all layers without backward.
+  struct Layer {
+    std::array<View<T, 4>, 2> out;  // [chunks, lanes, T, D] of each direction
+    View<T, 4> hidden;              // the same; where the outputs are added up, it is out[0]
+    View<float, 4> state;           // [2, chunks, lanes, state_floats] before each chunk; only for backward
+  };
+
+  void start(const SheetView& sheet, int layers, bool for_backward);
+  Layer take_layer(bool for_backward);
+  void norm(int index);
+  void walk_chunk(int index, Direction direction, std::int64_t n, Context& context);
+  void combine_outputs(int index);
+  void split_gradient(int index);
+  void walk_chunk_back(int index, Direction direction, std::int64_t n, ParameterStore& gradients,
+                       Context& context);
+  void norm_backward(int index, const std::array<ParameterStore*, 2>& gradients);
+  void leave_layer(int index);
+
+  template <class Step>
+  void in_both_directions(Step step);
+  template <class Step>
+  void for_each_chunk(Step step);
+  std::int64_t chunks() const { return residual_.shape[0]; }
+  std::int64_t chunk_at(Direction direction, std::int64_t n) const;
+  Context& context() { return workers_.main_context(); }
+
+  const Backbone<T>& backbone_;
+  Workers& workers_;
+  Combination combination_;
+  bool exchanges_residuals_;
+
+  Arena arena_;                 // of the whole sheet
+  std::array<Arena, 2> saved_;  // of the chunk that each direction walks back
+  std::optional<Arena::Scope> scope_;
+  std::int64_t largest_tokens_ = 0;  // of all sheets so far
+
+  SheetView sheet_;
+  View<float, 4> residual_, d_residual_;  // [chunks, lanes, T, D], as all below
+  View<T, 4> normed_;
+  std::array<View<T, 4>, 2> of_directions_;  // outputs; on the way back gradients of the normed rows
+  std::array<View<T, 4>, 2> d_out_;          // gradients of the outputs; the first also that of hidden
+  View<float, 3> state_, d_state_;           // [2, lanes, state_floats]
+  std::vector<Layer> layers_;
+};
+
+}  // namespace longstrand
