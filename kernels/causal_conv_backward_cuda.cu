@@ -13,7 +13,6 @@ namespace {
 
 using conv::Inputs;
 using conv::Plan;
-using conv::Rows;
 using conv::Run;
 using conv::Taps;
 
@@ -108,7 +107,7 @@ __device__ void finish(const Operands<T>& op, const Taps<K, V>& taps, const Run&
   }
   const float zeros[V] = {};
   for (int t = run.valid; t < run.count; ++t)
-    store(zeros, op.d_x.at(run.lane, op.in.place_of_row(run.begin + t), channel));
+    store(zeros, op.d_x.at(run.lane, place_of_row(op.in.direction, run.begin + t), channel));
 }
 
 template <int K, int V, class T>

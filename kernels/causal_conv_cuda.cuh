@@ -6,28 +6,13 @@
 #include <algorithm>
 
 #include "kernels/causal_conv.hpp"
+#include "kernels/cuda_math.cuh"
 #include "kernels/cuda_packet.cuh"
+#include "kernels/cuda_rows.cuh"
 
 namespace longstrand::cuda::conv {
 
 inline constexpr int kThreads = 128;  // of a block
-
-/// A View<T, 3> for device code. Places count the rows of a lane from its first one in the direction of the
-/// walk: in reverse they go down, and the lane's rows are places 0, -1, -2 and so on.
-template <class T>
-struct Rows {
-  T* data;
-  std::int64_t lane_stride;
-  std::int64_t place_stride;  // from a place to the next one
-
-  Rows(const View<T, 3>& view, Direction direction)
-      : data(view.data),
-        lane_stride(view.stride[0]),
-        place_stride(direction == Direction::forward ? view.stride[1] : -view.stride[1]) {}
-  __device__ T* at(std::int64_t lane, std::int64_t place, int channel) const {
-    return data + lane * lane_stride + place * place_stride + channel;
-  }
-};
 
 /// Who does what. Threads are numbered packet by packet, then run by run, then lane by lane.
 struct Plan {
@@ -69,13 +54,8 @@ struct Inputs {
         state(input.state, Direction::forward),
         valid(input.valid.data),
         direction(input.direction) {}
-  /// The place of the token that is walked first.
   __device__ std::int64_t first_place(std::int64_t lane) const {
-    return direction == Direction::forward ? 0 : 1 - valid[lane];
-  }
-  /// Of a row that may be padding.
-  __device__ std::int64_t place_of_row(std::int64_t row) const {
-    return direction == Direction::forward ? row : -row;
+    return cuda::first_place(direction, valid[lane]);
   }
 };
 
@@ -162,16 +142,6 @@ __device__ void load_history(const Inputs<T>& in, std::int64_t lane, std::int64_
       load(in.state.at(lane, t + K - 1, channel), row);
     }
   }
-}
-
-/// 1 / (1 + exp(-x)). The intrinsics of CUDA spend instructions on denormal numbers, which do not matter
-/// here.
-__device__ inline float sigmoid(float x) {
-  constexpr float kLog2OfE = 1.44269504F;
-  float exponential, result;
-  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(exponential) : "f"(-kLog2OfE * x));
-  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(result) : "f"(1.0F + exponential));
-  return result;
 }
 
 /// The derivative of x sigmoid(x).

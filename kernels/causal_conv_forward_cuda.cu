@@ -6,7 +6,6 @@ namespace {
 
 using conv::Inputs;
 using conv::Plan;
-using conv::Rows;
 using conv::Run;
 using conv::Taps;
 
@@ -36,7 +35,7 @@ __device__ void forward_step(const Operands<T>& op, const Taps<K, V>& taps, cons
 #pragma unroll
     for (int i = 0; i < V; ++i) {
       const float sum = taps.convolve(window + u, i);
-      result[i] = sum * conv::sigmoid(sum);
+      result[i] = sum * sigmoid(sum);
     }
     store(result, out + u * op.out.place_stride);
   }
@@ -64,7 +63,8 @@ __global__ void __launch_bounds__(conv::kThreads) forward_kernel(Operands<T> op,
   for (; t + kStep <= run.valid; t += kStep) forward_step<kStep>(op, taps, run, t, history);
   for (; t < run.valid; ++t) forward_step<1>(op, taps, run, t, history);
   const float zeros[V] = {};
-  for (; t < run.count; ++t) store(zeros, op.out.at(run.lane, op.in.place_of_row(run.begin + t), channel));
+  for (; t < run.count; ++t)
+    store(zeros, op.out.at(run.lane, place_of_row(op.in.direction, run.begin + t), channel));
   // With several runs another thread may still have to read the initial state.
   if (plan.runs == 1) write_final_state<K, V>(op, run.lane, channel);
 }

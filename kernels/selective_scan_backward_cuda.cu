@@ -72,9 +72,9 @@ class BackwardScan {
     set_coefficient(0, in.b);
     set_coefficient(1, in.c);
     const int last = max(block_.count - 1, 0);
-    d_u_ = block_.row(out_.d_u, last) + column_;
-    d_delta_ = block_.row(out_.d_delta, last) + column_;
-    d_z_ = block_.row(out_.d_z, last) + column_;
+    d_u_ = block_.at(out_.d_u, last, column_);
+    d_delta_ = block_.at(out_.d_delta, last, column_);
+    d_z_ = block_.at(out_.d_z, last, column_);
   }
 
   __device__ void run() {
@@ -107,10 +107,10 @@ class BackwardScan {
   enum { kDelta, kU, kZ, kDOut };  // the loader's operands
 
   __device__ void set_operand(int i, const Rows<const T>& x) {
-    loader_.set_operand(i, block_.row(x, 0) + block_.first_channel(), x.row_stride);
+    loader_.set_operand(i, block_.at(x, 0, block_.first_channel()), x.place_stride);
   }
   __device__ void set_coefficient(int i, const Rows<const T>& x) {
-    loader_.set_coefficient(i, block_.row(x, 0) + in_.first_state, x.row_stride, states_);
+    loader_.set_coefficient(i, block_.at(x, 0, in_.first_state), x.place_stride, states_);
   }
 
   __device__ void write_padding() const {
@@ -118,9 +118,9 @@ class BackwardScan {
       float* const sums = sums_of(t);
       if (threadIdx.x < kSums) sums[threadIdx.x] = 0;
       if (!exists_ || !kFirstGroup) continue;
-      block_.padding_row(out_.d_u, t)[d_] = from_float<T>(0.0F);
-      block_.padding_row(out_.d_delta, t)[d_] = from_float<T>(0.0F);
-      block_.padding_row(out_.d_z, t)[d_] = from_float<T>(0.0F);
+      *block_.padding_at(out_.d_u, t, d_) = from_float<T>(0.0F);
+      *block_.padding_at(out_.d_delta, t, d_) = from_float<T>(0.0F);
+      *block_.padding_at(out_.d_z, t, d_) = from_float<T>(0.0F);
     }
   }
 
@@ -236,7 +236,7 @@ class BackwardScan {
       write(d_delta_, d_x);
       write(d_z_, d_out * (y[0] + y[1]) * gate * (1 + z * (1 - gate)));
     }
-    d_u_ -= out_.d_u.row_stride, d_delta_ -= out_.d_delta.row_stride, d_z_ -= out_.d_z.row_stride;
+    d_u_ -= out_.d_u.place_stride, d_delta_ -= out_.d_delta.place_stride, d_z_ -= out_.d_z.place_stride;
   }
 
   __device__ static void write(T* place, float value) {
@@ -302,10 +302,10 @@ __global__ void store_d_b_and_c(const __grid_constant__ ScanOperands<T> in, cons
   const int n = in.first_state + static_cast<int>(i % kScanStates);
   if (n >= in.states) return;
   const std::int64_t valid = in.valid[lane];
-  const bool reverse = in.direction == Direction::reverse;
-  const std::int64_t t = reverse && position < valid ? valid - 1 - position : position;
+  const std::int64_t place =
+      position < valid ? first_place(in.direction, valid) + position : place_of_row(in.direction, position);
   const Rows<T>& to = i % kSums < kScanStates ? d_b : d_c;
-  to.data[lane * to.lane_stride + t * to.row_stride + n] = from_float<T>(sum);
+  *to.at(lane, place, n) = from_float<T>(sum);
 }
 
 template <class T>
@@ -342,8 +342,8 @@ void launch_backward(const ScanOperands<T>& in, const SelectiveScanGradient<T>& 
   check_launch("selective scan backward");
   constexpr int kThreads = 256;
   store_d_b_and_c<<<static_cast<unsigned>(ceil_div(rows * kSums, kThreads)), kThreads, 0, session.stream>>>(
-      in, d_b_and_c.data, channel_blocks, Rows<T>(gradient.d_b, Direction::forward),
-      Rows<T>(gradient.d_c, Direction::forward));
+      in, d_b_and_c.data, channel_blocks, Rows<T>(gradient.d_b, in.direction),
+      Rows<T>(gradient.d_c, in.direction));
   check_launch("selective scan backward: B and C");
   add_row_sums(View<const float, 2>(d_a_log), gradient.d_a_log.columns(in.first_state, states), context);
   if (in.first_state == 0) add_row_sums(d_d, gradient.d_d, context);

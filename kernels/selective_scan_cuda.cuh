@@ -8,7 +8,8 @@
 // "Position" counts the valid tokens of a lane in the order in which the scan walks them; padding follows.
 #pragma once
 
-#include "kernels/cuda_session.cuh"
+#include "kernels/cuda_math.cuh"
+#include "kernels/cuda_rows.cuh"
 #include "kernels/selective_scan.hpp"
 
 namespace longstrand::cuda {
@@ -17,26 +18,6 @@ constexpr int kScanThreads = 128;
 constexpr int kScanStates = 16;
 constexpr int kScanTile_tokens = 16;
 static_assert(scan_checkpoint_tokens(DeviceKind::cuda) == kScanTile_tokens);
-
-/// A [B, T, *] operand in device code; strides in elements, that of the rows from position to position:
-/// negative in reverse.
-template <class T>
-struct Rows {
-  T* data = nullptr;
-  std::int64_t lane_stride = 0, row_stride = 0;
-  Rows() = default;
-  template <class U>
-  Rows(const View<U, 3>& x, Direction direction)
-      : data(x.data),
-        lane_stride(x.stride[0]),
-        row_stride(direction == Direction::forward ? x.stride[1] : -x.stride[1]) {}
-  /// Whether pieces of 16 bytes of all rows lie at multiples of 16 bytes.
-  bool aligned() const {
-    constexpr std::int64_t kPiece = 16 / sizeof(T);
-    return reinterpret_cast<std::uintptr_t>(data) % 16 == 0 && lane_stride % kPiece == 0 &&
-           row_stride % kPiece == 0;
-  }
-};
 
 /// Loads that start where they are written: the compiler would move them down to where their values are
 /// needed, to save registers, and wait there.
@@ -99,15 +80,15 @@ __device__ inline int tokens_before(std::int64_t end, std::int64_t t0, int size)
   return static_cast<int>(min(max(end - t0, std::int64_t{0}), std::int64_t{size}));
 }
 
-/// Which part of the work a block of scan_grid has: the positions of a lane from `begin` on.
-///
-/// Position p of a lane is row p or, in reverse, row valid - 1 - p.
+/// Which part of the work a block of scan_grid has: the tokens of a lane from position `begin` on.
 struct ScanBlock {
   std::int64_t lane, segment, channel_block, begin;
-  int rows, count;  // tokens of the segment, and how many of them are valid
+  int rows, count;     // tokens of the segment, and how many of them are valid
+  std::int64_t place;  // of position `begin`; see Rows
+  Direction direction;
 
   template <class T>
-  __device__ explicit ScanBlock(const ScanOperands<T>& in) {
+  __device__ explicit ScanBlock(const ScanOperands<T>& in) : direction(in.direction) {
     const std::int64_t channel_blocks = ceil_div(in.channels, kScanThreads);
     channel_block = blockIdx.x % channel_blocks;
     const std::int64_t rest = blockIdx.x / channel_blocks;
@@ -117,35 +98,21 @@ struct ScanBlock {
     rows = tokens_before(in.tokens, begin, static_cast<int>(in.segment_tokens));
     const std::int64_t valid = in.valid[lane];
     count = tokens_before(valid, begin, rows);
-    reverse_ = in.direction == Direction::reverse;
-    origin_ = reverse_ ? valid - 1 : 0;
+    place = first_place(direction, valid) + begin;
   }
 
   __device__ std::int64_t first_channel() const { return channel_block * kScanThreads; }
-  /// The lane's row of the segment's position i, which is valid.
+  /// The segment's token i, which is valid.
   template <class E>
-  __device__ E* row(const Rows<E>& x, std::int64_t i) const {
-    return x.data + lane * x.lane_stride + (begin + i - origin_) * x.row_stride;
+  __device__ E* at(const Rows<E>& x, int i, std::int64_t channel) const {
+    return x.at(lane, place + i, channel);
   }
   /// The same of padding, which stays where it is.
   template <class E>
-  __device__ E* padding_row(const Rows<E>& x, std::int64_t i) const {
-    return x.data + lane * x.lane_stride + (begin + i) * (reverse_ ? -x.row_stride : x.row_stride);
+  __device__ E* padding_at(const Rows<E>& x, int i, std::int64_t channel) const {
+    return x.at(lane, place_of_row(direction, begin + i), channel);
   }
-
- private:
-  std::int64_t origin_;  // the row of position 0
-  bool reverse_;
 };
-
-constexpr float kLog2E = 1.4426950408889634F;
-
-/// 2^x to 2 ulp; results below 2^-126 are 0.
-__device__ inline float exp2_approx(float x) {
-  float y;
-  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
-  return y;
-}
 
 /// log(1 + e) for e in [0, 1], to 4e-7 of itself: a minimax polynomial; log(1 + e) would lose a small e.
 __device__ inline float log1p_unit(float e) {
@@ -164,9 +131,6 @@ __device__ inline float log1p_unit(float e) {
 __device__ inline float softplus(float x) {
   return fmaxf(x, 0.0F) + log1p_unit(exp2_approx(-fabsf(x) * kLog2E));
 }
-
-/// 1 / (1 + exp(-x)).
-__device__ inline float sigmoid(float x) { return __fdividef(1.0F, 1.0F + exp2_approx(-x * kLog2E)); }
 
 /// Brings tiles of kOperands operands, a column a thread, and of kCoefficients of B and C into shared memory,
 /// one tile ahead of its use.

@@ -39,18 +39,18 @@ __global__ void __launch_bounds__(kScanThreads, 5)
   const std::int64_t column = exists ? d : in.channels - 1;
   const int count = block.count;
   if (kFirstGroup && exists) {
-    for (int i = count; i < block.rows; ++i) block.padding_row(out, i)[d] = from_float<T>(0.0F);
+    for (int i = count; i < block.rows; ++i) *block.padding_at(out, i, d) = from_float<T>(0.0F);
   }
   Loader loader(*reinterpret_cast<typename Loader::Shared*>(memory), first_channel, in.channels, in.aligned);
   const auto operand = [&](int i, const Rows<const T>& x) {
-    loader.set_operand(i, block.row(x, 0) + first_channel, x.row_stride);
+    loader.set_operand(i, block.at(x, 0, first_channel), x.place_stride);
   };
   operand(0, in.delta);
   operand(1, in.u);
   operand(2, in.z);
   const int states = in.states - in.first_state;
   const auto coefficient = [&](int i, const Rows<const T>& x) {
-    loader.set_coefficient(i, block.row(x, 0) + in.first_state, x.row_stride, states);
+    loader.set_coefficient(i, block.at(x, 0, in.first_state), x.place_stride, states);
   };
   coefficient(0, in.b);
   coefficient(1, in.c);
@@ -62,7 +62,7 @@ __global__ void __launch_bounds__(kScanThreads, 5)
   for (int n = 0; n < kScanStates; ++n) {
     h[n] = exists && n < states ? *results.state_before.at(row, in.first_state + n, d) : 0.0F;
   }
-  T* place = block.row(out, 0) + column;
+  T* place = block.at(out, 0, column);
   float* checkpoint = results.checkpoints + block.begin / kScanTile_tokens * results.checkpoint_stride +
                       block.lane * results.checkpoint_lane_stride +
                       in.first_state * results.checkpoint_row_stride + d;
@@ -81,7 +81,7 @@ __global__ void __launch_bounds__(kScanThreads, 5)
     }
     const float gated = (y[0] + y[1] + (y[2] + y[3])) * z * sigmoid(z);
     if (exists) *place = from_float<T>(kFirstGroup ? gated : to_float(*place) + gated);
-    place += out.row_stride;
+    place += out.place_stride;
   };
   loader.start(0, min(count, kScanTile_tokens), 0);
   int parity = 0;

@@ -12,8 +12,6 @@ enum class Pass { forward, backward };
 template <class T, Pass kPass>
 using LocalLoader = TileLoader<T, kPass == Pass::forward ? 2 : 3, 1>;
 
-constexpr int kRun_tokens = 8;         // whose terms are in registers
-constexpr int kSharedExit_states = 4;  // left out together
 /// What has decayed to 2^-30 of itself is forgotten: that is below the rounding of what came later.
 constexpr float kForgotten_log2 = -30;
 
@@ -42,106 +40,150 @@ __device__ int sorted_channel(const ScanOperands<T>& in, std::int64_t first_chan
 /// Forward: the state at the segment's end, from zero. Backward: the gradient of the state before the
 /// segment, from a zero gradient of the state after it; d_out is its source. Every token's term is weighted
 /// by the decay between it and the segment's end (or beginning), so that the tokens can be taken from there
-/// on, only until all that is left is forgotten: a state that decays fast costs little. `sum_dt` then lacks
-/// what does not matter.
+/// on, only until all that is left is forgotten: a state that decays fast costs little. The sum of dt then
+/// lacks what does not matter.
 template <class T, Pass kPass>
-__global__ void __launch_bounds__(kScanThreads, 6)
-    local_scan(const __grid_constant__ ScanOperands<T> in, const Rows<const T> d_out, float* state,
-               float* sum_dt) {
-  constexpr bool kForward = kPass == Pass::forward;
-  constexpr int kGroups = kScanStates / kSharedExit_states;
+class LocalScan {
+ public:
   using Loader = LocalLoader<T, kPass>;
-  extern __shared__ __align__(16) unsigned char memory[];
-  const ScanBlock block(in);
-  const std::int64_t first_channel = block.first_channel();
-  const std::int64_t row = block.segment * in.lanes + block.lane;
-  const int channel = sorted_channel(in, first_channel);
-  const std::int64_t d = first_channel + channel;
-  const std::int64_t column = min(d, in.channels - 1);
-  const std::int64_t first = kForward ? max(block.count - 1, 0) : 0;
-  Loader loader(*reinterpret_cast<typename Loader::Shared*>(memory), first_channel, in.channels, in.aligned);
-  const auto operand = [&](int i, const Rows<const T>& x) {
-    loader.set_operand(i, block.row(x, first) + first_channel, kForward ? -x.row_stride : x.row_stride);
-  };
-  operand(0, in.delta);
-  if constexpr (kForward) {
-    operand(1, in.u);
-  } else {
-    operand(1, in.z);
-    operand(2, d_out);
-  }
-  const Rows<const T>& coefficients = kForward ? in.b : in.c;
-  const int states = in.states - in.first_state;
-  loader.set_coefficient(0, block.row(coefficients, first) + in.first_state,
-                         kForward ? -coefficients.row_stride : coefficients.row_stride, states);
-  const float bias = in.delta_bias[column];
-  float decay[kScanStates], slowest[kGroups], slowest_of_all = -INFINITY, h[kScanStates] = {};
-  read_decay(in, column, decay);
-#pragma unroll
-  for (int g = 0; g < kGroups; ++g) {
-    slowest[g] = -INFINITY;
-#pragma unroll
-    for (int n = g * kSharedExit_states; n < (g + 1) * kSharedExit_states; ++n) {
-      if (n < states) slowest[g] = fmaxf(slowest[g], decay[n]);
+
+  __device__ LocalScan(const ScanOperands<T>& in, const Rows<const T>& d_out, typename Loader::Shared& shared)
+      : block_(in),
+        loader_(shared, block_.first_channel(), in.channels, in.aligned),
+        channel_(sorted_channel(in, block_.first_channel())),
+        states_(in.states - in.first_state),
+        bias_(in.delta_bias[min(block_.first_channel() + channel_, in.channels - 1)]) {
+    set_operand(0, in.delta);
+    if constexpr (kForward) {
+      set_operand(1, in.u);
+    } else {
+      set_operand(1, in.z);
+      set_operand(2, d_out);
     }
-    slowest_of_all = fmaxf(slowest_of_all, slowest[g]);
-  }
-  float total_dt = 0;
-  // Tokens [run, run + kRun_tokens) of the tile, of which `count` exist; the others add nothing.
-  const auto walk = [&](int run, int count, int parity) {
-    const auto matters = [&, before = total_dt](float decay_) {
-      return __any_sync(~0U, before * decay_ > kForgotten_log2) != 0;
-    };
-    if (!matters(slowest_of_all)) return;
-    float distance[kRun_tokens], source[kRun_tokens];
-#pragma unroll
-    for (int j = 0; j < kRun_tokens; ++j) {
-      const int t = run + j;
-      const float dt = j < count ? softplus(loader.operand(0, t, channel, parity) + bias) : 0.0F;
-      if constexpr (kForward) {
-        distance[j] = total_dt;
-        total_dt += dt;
-        source[j] = dt * loader.operand(1, t, channel, parity);
-      } else {
-        total_dt += dt;
-        distance[j] = total_dt;
-        const float z = loader.operand(1, t, channel, parity);
-        source[j] = loader.operand(2, t, channel, parity) * z * sigmoid(z);
-      }
-    }
+    const Rows<const T>& coefficients = kForward ? in.b : in.c;
+    loader_.set_coefficient(0, block_.at(coefficients, first(), in.first_state),
+                            kForward ? -coefficients.place_stride : coefficients.place_stride, states_);
+    read_decay(in, min(block_.first_channel() + channel_, in.channels - 1), decay_);
 #pragma unroll
     for (int g = 0; g < kGroups; ++g) {
-      if (!matters(slowest[g])) continue;
+      slowest_[g] = -INFINITY;
 #pragma unroll
-      for (int j = 0; j < kRun_tokens; ++j) {
-        float row[kSharedExit_states];
-        loader.read_coefficients(0, run + j, g * kSharedExit_states, row);
+      for (int n = g * kGroup_states; n < (g + 1) * kGroup_states; ++n) {
+        if (n < states_) slowest_[g] = fmaxf(slowest_[g], decay_[n]);
+      }
+      slowest_of_all_ = fmaxf(slowest_of_all_, slowest_[g]);
+      if (g * kGroup_states < states_) fastest_ = fminf(fastest_, slowest_[g]);
+    }
+  }
+
+  __device__ void run() {
+    loader_.start(0, min(block_.count, kScanTile_tokens), 0);
+    int parity = 0;
+    for (int i = 0; i < block_.count; i += kScanTile_tokens, parity ^= 1) {
+      if (!loader_.finish_if(total_dt_ * slowest_of_all_ > kForgotten_log2)) break;
+      const int left = block_.count - i;
+      loader_.start(i + kScanTile_tokens, min(left - kScanTile_tokens, kScanTile_tokens), parity ^ 1);
+      for (int run = 0; run < kScanTile_tokens; run += kRun_tokens) walk(run, left - run, parity);
+    }
+    loader_.drain();
+  }
+
+  __device__ void store(const ScanOperands<T>& in, float* state, float* sum_dt) const {
+    const std::int64_t d = block_.first_channel() + channel_, row = block_.segment * in.lanes + block_.lane;
+    if (d >= in.channels) return;
+    // Of several groups of states, the one that forgets last has seen most.
+    float& sum = sum_dt[row * in.channels + d];
+    sum = in.first_state == 0 ? total_dt_ : fmaxf(sum, total_dt_);
 #pragma unroll
-        for (int i = 0; i < kSharedExit_states; ++i) {
-          const int n = g * kSharedExit_states + i;
-          h[n] = fmaf(exp2_approx(distance[j] * decay[n]), source[j] * row[i], h[n]);
-        }
+    for (int n = 0; n < kScanStates; ++n) {
+      if (n < states_) state[(row * in.states + in.first_state + n) * in.channels + d] = h_[n];
+    }
+  }
+
+ private:
+  static constexpr bool kForward = kPass == Pass::forward;
+  static constexpr int kRun_tokens = 8;    // whose terms are in registers
+  static constexpr int kGroup_states = 4;  // left out together
+  static constexpr int kGroups = kScanStates / kGroup_states;
+
+  /// The token of the segment that is taken first.
+  __device__ int first() const { return kForward ? max(block_.count - 1, 0) : 0; }
+  __device__ void set_operand(int i, const Rows<const T>& x) {
+    loader_.set_operand(i, block_.at(x, first(), block_.first_channel()),
+                        kForward ? -x.place_stride : x.place_stride);
+  }
+
+  /// Tokens [run, run + kRun_tokens) of the tile, of which `count` exist; the others add nothing.
+  __device__ void walk(int run, int count, int parity) {
+    const auto matters = [before = total_dt_](float decay) {
+      return __any_sync(~0U, before * decay > kForgotten_log2) != 0;
+    };
+    if (!matters(slowest_of_all_)) return;
+    Terms terms;
+#pragma unroll
+    for (int j = 0; j < kRun_tokens; ++j) {
+      const auto operand = [&](int i) { return loader_.operand(i, run + j, channel_, parity); };
+      const float dt = j < count ? softplus(operand(0) + bias_) : 0.0F;
+      if constexpr (kForward) {
+        terms.distance[j] = total_dt_;
+        total_dt_ += dt;
+        terms.source[j] = dt * operand(1);
+      } else {
+        total_dt_ += dt;
+        terms.distance[j] = total_dt_;
+        const float z = operand(1);
+        terms.source[j] = operand(2) * z * sigmoid(z);
       }
     }
+    if (matters(fastest_)) {
+      add<0, kScanStates>(run, terms);
+    } else {
+      add_groups(run, terms, matters, std::make_integer_sequence<int, kGroups>());
+    }
+  }
+
+  struct Terms {
+    float distance[kRun_tokens], source[kRun_tokens];
   };
-  loader.start(0, min(block.count, kScanTile_tokens), 0);
-  int parity = 0;
-  for (int i = 0; i < block.count; i += kScanTile_tokens, parity ^= 1) {
-    if (!loader.finish_if(total_dt * slowest_of_all > kForgotten_log2)) break;
-    const int left = block.count - i;
-    loader.start(i + kScanTile_tokens, min(left - kScanTile_tokens, kScanTile_tokens), parity ^ 1);
-    for (int run = 0; run < kScanTile_tokens; run += kRun_tokens) walk(run, left - run, parity);
+
+  template <class Matters, int... kGroup>
+  __device__ void add_groups(int run, const Terms& terms, const Matters& matters,
+                             std::integer_sequence<int, kGroup...>) {
+    ((matters(slowest_[kGroup]) ? add<kGroup * kGroup_states, kGroup_states>(run, terms) : void()), ...);
   }
-  loader.drain();
-  if (d >= in.channels) return;
-  // Of several groups of states, the one that forgets last has seen most.
-  float& sum = sum_dt[row * in.channels + d];
-  sum = in.first_state == 0 ? total_dt : fmaxf(sum, total_dt);
+
+  template <int kFirst, int kCount>
+  __device__ void add(int run, const Terms& terms) {
 #pragma unroll
-  for (int n = 0; n < kScanStates; ++n) {
-    const int index = in.first_state + n;
-    if (index < in.states) state[(row * in.states + index) * in.channels + d] = h[n];
+    for (int j = 0; j < kRun_tokens; ++j) {
+      float row[kCount];
+      loader_.read_coefficients(0, run + j, kFirst, row);
+#pragma unroll
+      for (int n = kFirst; n < kFirst + kCount; ++n) {
+        const float weight = exp2_approx(terms.distance[j] * decay_[n]);
+        h_[n] = fmaf(weight, terms.source[j] * row[n - kFirst], h_[n]);
+      }
+    }
   }
+
+  const ScanBlock block_;
+  Loader loader_;
+  const int channel_, states_;
+  const float bias_;
+  float decay_[kScanStates], h_[kScanStates] = {};
+  float slowest_[kGroups], slowest_of_all_ = -INFINITY, fastest_ = 0;  // decays
+  float total_dt_ = 0;
+};
+
+template <class T, Pass kPass>
+__global__ void __launch_bounds__(kScanThreads, 6)
+    local_scan(const __grid_constant__ ScanOperands<T> in, const __grid_constant__ Rows<const T> d_out,
+               float* state, float* sum_dt) {
+  extern __shared__ __align__(16) unsigned char memory[];
+  using Scan = LocalScan<T, kPass>;
+  Scan scan(in, d_out, *reinterpret_cast<typename Scan::Loader::Shared*>(memory));
+  scan.run();
+  scan.store(in, state, sum_dt);
 }
 
 constexpr int kMostSlices = 32;
@@ -225,7 +267,7 @@ void scan_locally(const ScanOperands<T>& in, Rows<const T> d_out, const SegmentS
 /// Segments enough to keep the GPU busy, each of whole tiles and checkpoints.
 std::int64_t segment_length(std::int64_t lanes, std::int64_t tokens, std::int64_t channels,
                             int multiprocessors) {
-  constexpr std::int64_t kBlocksOfMultiprocessor = 6;  // what is resident: long segments forget more
+  constexpr std::int64_t kBlocksOfMultiprocessor = 6;  // as many as are resident: long segments forget more
   const std::int64_t blocks_of_segment = lanes * ceil_div(channels, kScanThreads);
   const std::int64_t wanted =
       std::max<std::int64_t>(1, multiprocessors * kBlocksOfMultiprocessor / blocks_of_segment);
