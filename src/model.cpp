@@ -247,13 +247,10 @@ void Model::save(const fs::path& folder, CheckpointLayout layout) const {
   for (const std::string& name : complement_map_names(config_)) {
     backbone.push_back({name, {config_.padded_vocab()}, complements});
   }
-  // mamba_ssm's load_state_dict is strict and asks for both names of tied weights. Caduceus is opened by
-  // transformers' from_pretrained (4.38, the version that it names), which ties what is missing; there one
-  // name stands, as save_pretrained leaves it.
-  if (layout != CheckpointLayout::caduceus) {
-    for (const auto& [tied, original] : tied_parameters(config_)) {
-      backbone.push_back(tensor(parameters_.spec(original), name_in_layout(tied, config_, layout)));
-    }
+  // Tied weights are written under both names: strict load_state_dict asks for both, and of recent versions
+  // of transformers, so does from_pretrained (4.57 fills what is missing of Caduceus with random numbers).
+  for (const auto& [tied, original] : tied_parameters(config_)) {
+    backbone.push_back(tensor(parameters_.spec(original), name_in_layout(tied, config_, layout)));
   }
   write_safetensors(folder / "model.safetensors", backbone);
   if (!head.empty()) write_safetensors(folder / "head.safetensors", head);

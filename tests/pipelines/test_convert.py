@@ -55,8 +55,9 @@ class ConvertTest(unittest.TestCase):
     def test_a_bidirectional_model_stays_in_the_layout_of_caduceus(self):
         model = GOLDEN / "caduceus_ps_d32_l4"
         run("convert", model, "--to", "caduceus", "-o", self.folder / "ps")
-        self.assertEqual((self.folder / "ps" / "model.safetensors").read_bytes(),
-                         (model / "model.safetensors").read_bytes())
+        written = read_safetensors(self.folder / "ps" / "model.safetensors")
+        for name, tensor in read_safetensors(model / "model.safetensors").items():
+            self.assertEqual(written[name], tensor, name)
         for kind, layout in (("caduceus_ps_d32_l4", "state-spaces"), ("caduceus_ph_d32_l4", "hugging-face")):
             error = error_of("convert", GOLDEN / kind, "--to", layout, "-o", self.folder / "x")
             self.assertIn("only the caduceus layout", error)
