@@ -364,12 +364,15 @@ class ChunkMajorTrainer final : public Trainer::Engine {
     }
     const View<const std::uint8_t, 2> tokens(slot.tokens.data(), {bundle.lanes(), length});
     slot.chunk = {.bundle = &bundle,
+                  .index = item.chunk,
                   .first = item.chunk == 0,
                   .last = begin + length == bundle.longest,
                   .tokens = upload(tokens, slot.arena, context),
                   .valid = upload(slot.valid, slot.arena, context),
                   .next = upload(slot.next, slot.arena, context),
-                  .ends = upload(slot.ends, slot.arena, context)};
+                  .ends = upload(slot.ends, slot.arena, context),
+                  .targets = {},
+                  .length = {}};
   }
 
   using States = Array<float, 3>;  // [layers, B, state_floats]

@@ -5,8 +5,6 @@
 // On a GPU the host puts a group's whole way on the stream, then delivers the group before it and takes the
 // next one while the GPU computes.
 #include <algorithm>
-#include <bit>
-#include <cassert>
 #include <deque>
 
 #include "kernels/transfer.hpp"
@@ -18,13 +16,7 @@
 namespace longstrand {
 namespace {
 
-/// On a CPU: as for causal models (src/chunk_major_inference.cpp).
-constexpr std::int64_t kCpuChunk_tokens = 128;
-/// On a GPU: what a layer would keep of a chunk for backward, rounded down to a power of two in tokens. 128
-/// Ki tokens of d_model 256 in bfloat16: a GPU is full, and a layer's activations are few beside the sheet's
-/// arrays.
-constexpr std::int64_t kGpuActivations_bytes = std::int64_t{3} << 29;
-/// As for causal models.
+/// On a GPU, as for causal models (src/chunk_major_inference.cpp).
 constexpr std::int64_t kGpuLanes = 512;
 
 /// Chunks as they are taken, from one moment without an open record to the next.
@@ -119,21 +111,19 @@ class LayerMajorInference final : public Inference::Engine {
         backbone_(model.config(), weights_, /*for_backward=*/false, workers_.main_context()),
         sweep_(model.config(), backbone_, workers_),
         readout_(model, weights_, backbone_, options, workers_.main_context()),
-        execution_(execution),
+        lanes_(execution.lanes > 0 ? execution.lanes
+               : on_gpu_           ? kGpuLanes
+                                   : 1),
         masked_(options.readout == Readout::masked_log_likelihood),
-        strands_(strands_of(model.config())) {
+        strands_(strands_of(model.config())),
+        chunk_tokens_(sheet_chunk_tokens(backbone_, strands_, execution)) {
     for (int i = 0; i < (on_gpu_ ? 2 : 1); ++i) slots_.emplace_back(execution.device);
   }
 
   std::int64_t width() const override { return readout_.width(); }
 
-  std::int64_t preferred_chunk_tokens() const override {
-    return std::max<std::int64_t>(sheet_chunk_tokens() / strands_, 1);
-  }
-  std::int64_t preferred_lanes() const override {
-    if (execution_.lanes > 0) return execution_.lanes;
-    return on_gpu_ ? kGpuLanes : 1;
-  }
+  std::int64_t preferred_chunk_tokens() const override { return chunk_tokens_ / strands_; }
+  std::int64_t preferred_lanes() const override { return lanes_; }
 
   void run(const std::function<bool(TokenBatch&)>& next,
            const std::function<void(const ChunkResult&)>& deliver) override {
@@ -167,20 +157,11 @@ class LayerMajorInference final : public Inference::Engine {
     std::deque<ReadoutLanding> landings;  // of each of these
   };
 
-  /// At most, over all lanes.
-  std::int64_t sheet_chunk_tokens() const {
-    if (execution_.chunk_tokens > 0) return execution_.chunk_tokens * strands_;
-    if (!on_gpu_) return kCpuChunk_tokens * strands_;
-    const std::int64_t bytes_per_token = backbone_.saved_bytes_per_token() / backbone_.layers();
-    return static_cast<std::int64_t>(std::bit_floor(
-        static_cast<std::uint64_t>(std::max<std::int64_t>(kGpuActivations_bytes / bytes_per_token, 1))));
-  }
-
   void compute(Slot& slot) {
     Context& context = workers_.main_context();
     slot.scope.reset();
     slot.scope.emplace(slot.arena);
-    slot.group.lay_out(strands_, sheet_chunk_tokens(), masked_, slot.sheet);
+    slot.group.lay_out(strands_, chunk_tokens_, masked_, slot.sheet);
     const SheetView sheet = slot.sheet.upload(slot.arena, context);
     sweep_.forward(sheet, readout_.layers(), /*for_backward=*/false);
     const View<float, 4> joined =
@@ -297,9 +278,10 @@ class LayerMajorInference final : public Inference::Engine {
   Backbone<T> backbone_;
   LayerSweep<T> sweep_;
   ReadoutStage<T> readout_;
-  ExecutionOptions execution_;
+  std::int64_t lanes_;
   bool masked_;
   int strands_;
+  std::int64_t chunk_tokens_;  // of a sheet, over all lanes
   std::deque<Slot> slots_;
   std::vector<float> rows_, records_;  // of the chunk that is being delivered
 };

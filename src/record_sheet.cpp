@@ -23,10 +23,12 @@ void RecordSheet::start(std::span<const std::int64_t> lengths, int strands, std:
   chunks_ = ceil_div(longest, std::max<std::int64_t>(most_tokens / lanes(), 1));
   chunk_tokens_ = ceil_div(longest, chunks_);
   valid_.resize(static_cast<std::size_t>(chunks_ * lanes()));
+  ends_.resize(valid_.size());
   for (std::int64_t chunk = 0; chunk < chunks_; ++chunk) {
     for (std::int64_t lane = 0; lane < lanes(); ++lane) {
-      valid_[chunk * lanes() + lane] =
-          std::clamp<std::int64_t>(length_[lane] - chunk * chunk_tokens_, 0, chunk_tokens_);
+      const std::int64_t left = std::max<std::int64_t>(length_[lane] - chunk * chunk_tokens_, 0);
+      valid_[chunk * lanes() + lane] = std::min(left, chunk_tokens_);
+      ends_[chunk * lanes() + lane] = left > 0 && left <= chunk_tokens_;
     }
   }
   const auto size = static_cast<std::size_t>(chunks_ * lanes() * chunk_tokens_);
@@ -74,6 +76,7 @@ SheetView RecordSheet::upload(Arena& arena, Context& context) const {
   view.tokens = on_device(View<const std::uint8_t, 3>(tokens_.data(), shape));
   if (!targets_.empty()) view.targets = on_device(View<const std::int32_t, 3>(targets_.data(), shape));
   view.valid = on_device(View<const std::int64_t, 2>(valid_.data(), {chunks_, lanes()}));
+  view.ends = on_device(View<const std::uint8_t, 2>(ends_.data(), {chunks_, lanes()}));
   view.length = on_device(View<const std::int64_t, 1>(length_.data(), {lanes()}));
   return view;
 }

@@ -19,6 +19,7 @@ struct SheetView {
   View<const std::uint8_t, 3> tokens;   // [chunks, lanes, T]
   View<const std::int32_t, 3> targets;  // [chunks, lanes, T]  classes, or kNoTarget; empty without targets
   View<const std::int64_t, 2> valid;    // [chunks, lanes]     tokens that are no padding
+  View<const std::uint8_t, 2> ends;     // [chunks, lanes]     1 where the lane's last token is in the chunk
   View<const std::int64_t, 1> length;   // [lanes]             of the record
 };
 
@@ -55,6 +56,7 @@ class RecordSheet {
   std::vector<std::uint8_t> tokens_;
   std::vector<std::int32_t> targets_;
   std::vector<std::int64_t> valid_;
+  std::vector<std::uint8_t> ends_;
   std::vector<std::int64_t> length_;
 };
 

@@ -21,9 +21,26 @@ std::unique_ptr<Trainer::Engine> make_engine(Model& model, const ExecutionOption
     case Sweep::chunk_major:
       return make_chunk_major_trainer(model, execution, options);
     case Sweep::layer_major:
-      break;
+      return make_layer_major_trainer(model, execution, options);
   }
-  throw std::invalid_argument("bidirectional models are not supported by this version");
+  throw std::logic_error("a sweep without a trainer");
+}
+
+void check_options(const Model& model, const TrainerOptions& options) {
+  const bool bidirectional = find_mixer(model.config().mixer).sweep == Sweep::layer_major;
+  if (options.objective == Objective::next_token && bidirectional) {
+    throw std::invalid_argument(
+        "a bidirectional model sees the token that it would predict; train it on masked ones");
+  }
+  if (options.objective == Objective::masked_token && !bidirectional) {
+    throw std::invalid_argument("a causal model does not see what is behind a masked token");
+  }
+  if (options.objective == Objective::classification && !model.classifier()) {
+    throw std::invalid_argument("training a classifier needs a model with labels");
+  }
+  if (options.freeze_backbone && options.objective != Objective::classification) {
+    throw std::invalid_argument("a frozen backbone leaves nothing to train but a classifier");
+  }
 }
 
 }  // namespace
@@ -54,12 +71,7 @@ struct Trainer::Parts {
 };
 
 Trainer::Trainer(Model& model, const ExecutionOptions& execution, const TrainerOptions& options) {
-  if (options.objective == Objective::classification && !model.classifier()) {
-    throw std::invalid_argument("training a classifier needs a model with labels");
-  }
-  if (options.freeze_backbone && options.objective != Objective::classification) {
-    throw std::invalid_argument("a frozen backbone leaves nothing to train but a classifier");
-  }
+  check_options(model, options);
   parts_ = std::make_unique<Parts>(model, execution, options);
 }
 
@@ -70,7 +82,7 @@ StepResult Trainer::step(std::span<const TrainingSequence> batch, double learnin
   fill(p.gradients.all(), 0.0F, p.engine->context());
   const BatchTotals totals = p.engine->accumulate(batch, p.gradients);
   if (totals.targets == 0)
-    throw std::runtime_error("the batch has nothing to learn from: no A, C, G or T in it");
+    throw std::runtime_error("the batch has nothing to learn from: no A, C, G or T to predict in it");
   const auto targets = static_cast<double>(totals.targets);
   StepResult result{.loss = totals.loss / targets,
                     .accuracy = static_cast<double>(totals.correct) / targets,

@@ -1,5 +1,5 @@
-// Training steps with exact gradients for sequences of any length (chunked backpropagation,
-// src/chunk_major_trainer.cpp).
+// Training steps with exact gradients for sequences of any length (chunked backpropagation;
+// src/chunk_major_trainer.cpp, src/layer_major_trainer.cpp).
 #pragma once
 
 #include <functional>
@@ -11,16 +11,20 @@
 
 namespace longstrand {
 
-/// One sequence to train on. Its tokens are read where they are needed, a chunk at a time, from any thread,
-/// one call at a time, more than once.
+/// One sequence to train on. Its tokens are read where they are needed, a chunk at a time (by a bidirectional
+/// model all at once), from any thread, one call at a time, more than once.
 struct TrainingSequence {
   std::int64_t length = 0;
   std::function<void(std::int64_t begin, std::span<std::uint8_t> tokens)> read;
   std::int32_t label = -1;  // class id, for Objective::classification
+  /// For Objective::masked_token, whose `read` gives the tokens as the model sees them: what stands there in
+  /// truth, or kNoTargetToken where that is not asked for.
+  std::function<void(std::int64_t begin, std::span<std::uint8_t> targets)> read_targets = {};
 };
 
 enum class Objective : std::uint8_t {
   next_token,  // clm: mean cross entropy of A, C, G, T given what is before them; other tokens are no targets
+  masked_token,    // mlm: mean cross entropy of a sequence's targets given all of it
   classification,  // mean cross entropy of the label given the pooled record
 };
 
@@ -56,6 +60,8 @@ struct EvaluationResult {
 class Trainer {
  public:
   /// The model must outlive it. Steps change its weights, on a GPU those of a copy there: see update_model().
+  /// Throws std::invalid_argument for an objective that is not for the model: next_token is for causal
+  /// models, masked_token for bidirectional ones, classification for those with labels.
   Trainer(Model& model, const ExecutionOptions& execution, const TrainerOptions& options);
   ~Trainer();
 

@@ -30,5 +30,8 @@ class Trainer::Engine {
 /// For mixers of Sweep::chunk_major.
 std::unique_ptr<Trainer::Engine> make_chunk_major_trainer(Model& model, const ExecutionOptions& execution,
                                                           const TrainerOptions& options);
+/// For mixers of Sweep::layer_major.
+std::unique_ptr<Trainer::Engine> make_layer_major_trainer(Model& model, const ExecutionOptions& execution,
+                                                          const TrainerOptions& options);
 
 }  // namespace longstrand

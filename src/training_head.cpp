@@ -2,7 +2,7 @@
 
 #include <algorithm>
 #include <array>
-#include <cmath>
+#include <optional>
 #include <span>
 
 #include "kernels/check.hpp"
@@ -10,26 +10,35 @@
 #include "kernels/elementwise.hpp"
 #include "kernels/next_token.hpp"
 #include "kernels/pooling.hpp"
+#include "kernels/strands.hpp"
 #include "kernels/transfer.hpp"
 #include "src/classifier_head.hpp"
+#include "src/strands.hpp"
 #include "src/vocabulary.hpp"
 
 namespace longstrand {
 namespace {
 
-/// Cross entropy of each token given those before it.
+/// Cross entropy of tokens: of each given those before it, or of masked ones given all.
+///
+/// With both strands, logits are joined over whole records, and what is asked of one strand is asked of the
+/// other one too, where it faces it: so the gradient of either strand's own logits is that of the joined
+/// ones, and everything counts twice.
 template <class T>
-class NextTokenHead final : public TrainingHead<T> {
+class TokenHead final : public TrainingHead<T> {
  public:
-  NextTokenHead(const Backbone<T>& backbone, const Model& model, bool all_tokens_are_targets,
-                const Context& context)
+  TokenHead(const Backbone<T>& backbone, const Model& model, const TrainerOptions& options, Context& context)
       : backbone_(backbone),
         lm_head_name_(model.config().tie_embeddings ? kEmbeddingWeight : kLmHeadWeight),
-        predicted_(all_tokens_are_targets ? TokenRange{} : kPredictedTokens),
+        predicted_(options.all_tokens_are_targets ? TokenRange{} : kPredictedTokens),
+        masked_(options.objective == Objective::masked_token),
+        strands_(strands_of(model.config())),
+        facing_(facing_logits(backbone.vocabulary(), context)),
         d_lm_head_({backbone.vocabulary(), backbone.d_model()}, context.device),
-        totals_({3}, context.device) {}
+        totals_({3}, context.device),
+        joined_arena_(context.device) {}
 
-  bool needs_whole_sequence() const override { return false; }
+  bool needs_whole_sequence() const override { return strands_ > 1; }
 
   void start_batch(std::int64_t, ParameterStore* gradients, Context& context) override {
     gradients_ = gradients;
@@ -40,21 +49,26 @@ class NextTokenHead final : public TrainingHead<T> {
   void forward(const TrainingChunk& chunk, View<const float, 3> residual, View<const T, 3> hidden,
                Context& context) override {
     const Arena::Scope scope(context.scratch);
-    const Prediction p = predict(chunk, residual, hidden, context);
-    cross_entropy_forward(p.input, p.loss, context);
-    cross_entropy_totals(p.input, p.loss, totals_.view(), context);
+    const Normed normed = finish(residual, hidden, context);
+    if (strands_ > 1) return join(chunk, normed.out, context);
+    count({.logits = logits(normed.out, context), .target = targets_of(chunk, context)}, context);
   }
 
   void backward(const TrainingChunk& chunk, View<const float, 3> residual, View<T, 3> hidden,
                 View<float, 3> d_residual, Context& context) override {
     const Arena::Scope scope(context.scratch);
-    const Prediction p = predict(chunk, residual, hidden, context);
-    const auto d_logits = context.scratch.take<T, 2>(p.input.logits.shape);
-    cross_entropy_backward<T>(p.input, 1.0F, p.loss, d_logits, context);
-    cross_entropy_totals(p.input, p.loss, totals_.view(), context);
+    const Normed normed = finish(residual, hidden, context);
+    if (strands_ > 1 && chunk.first && chunk.last) join(chunk, normed.out, context);
+    const CrossEntropyInput input{
+        .logits = strands_ > 1 ? rows(joined_.index(chunk.index)) : logits(normed.out, context),
+        .target = targets_of(chunk, context)};
+    const auto loss = context.scratch.take<float, 1>(input.target.shape);
+    const auto d_logits = context.scratch.take<T, 2>(input.logits.shape);
+    cross_entropy_backward<T>(input, 1.0F, loss, d_logits, context);
+    if (strands_ == 1) cross_entropy_totals(input, loss, totals_.view(), context);
     const auto d_out = context.scratch.take<T, 3>(hidden.shape);
-    backbone_.logits_backward(rows<const T>(p.out), d_logits, rows(d_out), d_lm_head_.view(), context);
-    backbone_.finish_backward(p.total, d_out, d_residual, hidden, *gradients_, context);
+    backbone_.logits_backward(rows<const T>(normed.out), d_logits, rows(d_out), d_lm_head_.view(), context);
+    backbone_.finish_backward(normed.total, d_out, d_residual, hidden, *gradients_, context);
   }
 
   /// The head's gradient was kept apart: where it is tied, other threads add to the embedding's meanwhile.
@@ -68,42 +82,77 @@ class NextTokenHead final : public TrainingHead<T> {
   BatchTotals totals(Context& context) const override {
     std::array<double, 3> sums{};
     copy(totals_.view(), View<double, 1>(sums.data(), {3}), context);
-    return {.loss = sums[0],
-            .targets = static_cast<std::int64_t>(sums[1]),
-            .correct = static_cast<std::int64_t>(sums[2])};
+    return {.loss = sums[0] / strands_,
+            .targets = static_cast<std::int64_t>(sums[1]) / strands_,
+            .correct = static_cast<std::int64_t>(sums[2]) / strands_};
   }
 
   void weights_changed(const ParameterStore&, Context&) override {}
 
  private:
-  struct Prediction {
-    View<float, 3> total;  // [B, T, D]  as of Backbone::finish
-    View<T, 3> out;        // [B, T, D]
-    CrossEntropyInput input;
-    View<float, 1> loss;  // [B * T]
+  struct Normed {
+    View<float, 3> total;  // [L, T, D]  as of Backbone::finish
+    View<T, 3> out;        // [L, T, D]
   };
 
-  Prediction predict(const TrainingChunk& chunk, View<const float, 3> residual, View<const T, 3> hidden,
-                     Context& context) const {
-    const std::int64_t count = hidden.shape[0] * hidden.shape[1];
-    Prediction p;
-    p.total = context.scratch.take<float, 3>(hidden.shape);
-    p.out = context.scratch.take<T, 3>(hidden.shape);
-    p.loss = context.scratch.take<float, 1>({count});
-    const auto logits = context.scratch.take<float, 2>({count, backbone_.vocabulary()});
+  Normed finish(View<const float, 3> residual, View<const T, 3> hidden, Context& context) const {
+    const Normed normed{.total = context.scratch.take<float, 3>(hidden.shape),
+                        .out = context.scratch.take<T, 3>(hidden.shape)};
+    backbone_.finish(residual, hidden, normed.total, normed.out, context);
+    return normed;
+  }
+
+  View<const float, 2> logits(View<const T, 3> out, Context& context) const {
+    const View<const T, 2> hidden = rows(out);
+    const auto logits = context.scratch.take<float, 2>({hidden.shape[0], backbone_.vocabulary()});
+    backbone_.logits(hidden, logits, context);
+    return logits;
+  }
+
+  /// [L * T]
+  View<const std::int32_t, 1> targets_of(const TrainingChunk& chunk, Context& context) const {
+    const std::int64_t count = chunk.tokens.size();
+    if (masked_) return {chunk.targets.index(chunk.index).data, {count}, context.device};
     const auto target = context.scratch.take<std::int32_t, 1>({count});
     next_token_targets(chunk.tokens, chunk.next, chunk.valid, predicted_, target, context);
-    backbone_.finish(residual, hidden, p.total, p.out, context);
-    backbone_.logits(rows<const T>(p.out), logits, context);
-    p.input = {.logits = logits, .target = target};
-    return p;
+    return target;
+  }
+
+  void count(const CrossEntropyInput& input, Context& context) {
+    const auto loss = context.scratch.take<float, 1>(input.target.shape);
+    cross_entropy_forward(input, loss, context);
+    cross_entropy_totals(input, loss, totals_.view(), context);
+  }
+
+  /// Chunks first to last: with the last one, the logits of the whole bundle are there.
+  void join(const TrainingChunk& chunk, View<const T, 3> out, Context& context) {
+    const auto [chunks, lanes, tokens] = chunk.targets.shape;
+    if (chunk.first) {
+      joined_scope_.reset();
+      joined_scope_.emplace(joined_arena_);
+      joined_ = joined_arena_.template take<float, 4>({chunks, lanes, tokens, backbone_.vocabulary()});
+    }
+    backbone_.logits(rows(out), rows(joined_.index(chunk.index)), context);
+    if (!chunk.last) return;
+    add_facing_strands(joined_, chunk.length, facing_.view(), 1.0F, context);
+    const std::int64_t rows_of_all = chunks * lanes * tokens;
+    count(
+        {.logits = View<const float, 2>(joined_.data, {rows_of_all, backbone_.vocabulary()}, joined_.device),
+         .target = View<const std::int32_t, 1>(chunk.targets.data, {rows_of_all}, joined_.device)},
+        context);
   }
 
   const Backbone<T>& backbone_;
   std::string lm_head_name_;
   TokenRange predicted_;
-  Array<float, 2> d_lm_head_;  // [V, D]
-  Array<double, 1> totals_;    // [3]  as cross_entropy_totals writes them
+  bool masked_;
+  int strands_;
+  Array<std::int32_t, 1> facing_;  // [V]
+  Array<float, 2> d_lm_head_;      // [V, D]
+  Array<double, 1> totals_;        // [3]  as cross_entropy_totals writes them
+  Arena joined_arena_;
+  std::optional<Arena::Scope> joined_scope_;
+  View<float, 4> joined_;  // [chunks, L, T, V]  logits of both strands together
   ParameterStore* gradients_ = nullptr;
 };
 
@@ -113,7 +162,10 @@ class ClassificationHead final : public TrainingHead<T> {
  public:
   ClassificationHead(const Backbone<T>& backbone, const Model& model, const ParameterStore& weights,
                      Context& context)
-      : backbone_(backbone), head_(weights, context), pooling_(model.classifier()->pooling) {}
+      : backbone_(backbone),
+        head_(weights, context),
+        pooling_(model.classifier()->pooling),
+        strands_(strands_of(model.config())) {}
 
   bool needs_whole_sequence() const override { return true; }
 
@@ -121,6 +173,7 @@ class ClassificationHead final : public TrainingHead<T> {
     totals_ = {};
     gradients_ = gradients;
     head_.clear_gradient();
+    lanes *= strands_;
     if (lanes <= pooled_.view().shape[0]) return;
     pooled_ = Array<double, 2>({lanes, backbone_.d_model()}, context.device);
     d_pooled_ = Array<float, 2>({lanes, backbone_.d_model()}, context.device);
@@ -158,8 +211,8 @@ class ClassificationHead final : public TrainingHead<T> {
 
  private:
   template <class E>
-  static View<E, 2> lanes_of(const Array<E, 2>& array, const Bundle& bundle) {
-    return array.view().slice(bundle.first_lane, bundle.lanes());
+  View<E, 2> lanes_of(const Array<E, 2>& array, const Bundle& bundle) const {
+    return array.view().slice(strands_ * bundle.first_lane, strands_ * bundle.lanes());
   }
 
   void pool(const TrainingChunk& chunk, View<const T, 3> out, Context& context) {
@@ -176,37 +229,46 @@ class ClassificationHead final : public TrainingHead<T> {
     copy(pooled, View<double, 2>(sums.data(), pooled.shape), context);
     std::vector<float> d_pooled(sums.size());
     for (std::size_t b = 0; b < bundle.sequences.size(); ++b) {
-      classify(*bundle.sequences[b], std::span(sums).subspan(b * width, width),
-               std::span(d_pooled).subspan(b * width, width));
+      const std::size_t of_sequence = strands_ * width;
+      classify(*bundle.sequences[b], std::span(sums).subspan(b * of_sequence, of_sequence),
+               std::span(d_pooled).subspan(b * of_sequence, of_sequence));
     }
     copy(View<const float, 2>(d_pooled.data(), pooled.shape), lanes_of(d_pooled_, bundle), context);
   }
 
+  /// Of all its lanes, which are averaged.
   void classify(const TrainingSequence& sequence, std::span<const double> sums, std::span<float> d_pooled) {
     if (sequence.label < 0 || sequence.label >= head_.classes()) {
       throw std::logic_error(
           concat("label ", sequence.label, ": the classifier has classes 0 to ", head_.classes() - 1));
     }
-    const bool mean = pooling_ == Pooling::mean;
-    const double scale = mean ? 1.0 / static_cast<double>(sequence.length) : 1.0;
-    std::vector<float> pooled(sums.size());
-    std::ranges::transform(sums, pooled.begin(), [&](double sum) { return static_cast<float>(sum * scale); });
+    const double rows_pooled = pooling_ == Pooling::mean ? static_cast<double>(sequence.length) : 1.0;
+    const double scale = 1.0 / (strands_ * rows_pooled);
+    const std::size_t width = sums.size() / strands_;
+    std::vector<float> pooled(width);
+    for (std::size_t d = 0; d < width; ++d) {
+      double sum = 0;
+      for (std::size_t i = d; i < sums.size(); i += width) sum += sums[i];
+      pooled[d] = static_cast<float>(sum * scale);
+    }
     const std::vector<double> log_probabilities = head_.log_probabilities(pooled);
     const auto best = std::ranges::max_element(log_probabilities);
     totals_.loss -= log_probabilities[sequence.label];
     totals_.targets += 1;
     totals_.correct += best - log_probabilities.begin() == sequence.label;
     if (gradients_ == nullptr) return;
-    head_.backward(pooled, log_probabilities, sequence.label, d_pooled);
-    for (float& value : d_pooled) value *= static_cast<float>(scale);
+    head_.backward(pooled, log_probabilities, sequence.label, d_pooled.first(width));
+    for (float& value : d_pooled.first(width)) value *= static_cast<float>(scale);
+    for (std::size_t i = width; i < d_pooled.size(); ++i) d_pooled[i] = d_pooled[i - width];
   }
 
   const Backbone<T>& backbone_;
   ClassifierHead head_;
   Pooling pooling_;
+  int strands_;
   BatchTotals totals_;
-  Array<double, 2> pooled_;   // [lanes of the batch, D]
-  Array<float, 2> d_pooled_;  // [lanes of the batch, D]
+  Array<double, 2> pooled_;   // [strands * lanes of the batch, D]
+  Array<float, 2> d_pooled_;  // [strands * lanes of the batch, D]
   ParameterStore* gradients_ = nullptr;
 };
 
@@ -219,7 +281,7 @@ std::unique_ptr<TrainingHead<T>> make_training_head(const Model& model, const Pa
   if (options.objective == Objective::classification) {
     return std::make_unique<ClassificationHead<T>>(backbone, model, weights, context);
   }
-  return std::make_unique<NextTokenHead<T>>(backbone, model, options.all_tokens_are_targets, context);
+  return std::make_unique<TokenHead<T>>(backbone, model, options, context);
 }
 
 template std::unique_ptr<TrainingHead<float>> make_training_head(const Model&, const ParameterStore&,

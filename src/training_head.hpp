@@ -10,15 +10,20 @@
 
 namespace longstrand {
 
-/// A chunk of one bundle, on its way through the model. Views lie on the model's device.
+/// A chunk of one bundle, on its way through the model. Views lie on the model's device. L lanes: one for
+/// each of the bundle's or, of a model of both strands, two.
 struct TrainingChunk {
   const Bundle* bundle = nullptr;
-  bool first = false;  // of its bundle
+  std::int64_t index = 0;  // in the bundle
+  bool first = false;      // of its bundle
   bool last = false;
-  View<const std::uint8_t, 2> tokens;  // [B, T]
-  View<const std::int64_t, 1> valid;   // [B]
-  View<const std::int32_t, 1> next;  // [B]  the token after the lane's part of the chunk; -1 behind the last
-  View<const std::uint8_t, 1> ends;  // [B]  1 where the lane's last token is in this chunk
+  View<const std::uint8_t, 2> tokens;  // [L, T]
+  View<const std::int64_t, 1> valid;   // [L]
+  View<const std::int32_t, 1> next;    // [L]  causal: the token after the lane's part of the chunk; -1 behind
+                                       //      the last
+  View<const std::uint8_t, 1> ends;    // [L]  1 where the lane's last token is in this chunk
+  View<const std::int32_t, 3> targets;  // [chunks, L, T]  bidirectional: of the whole bundle
+  View<const std::int64_t, 1> length;   // [L]             bidirectional: of the whole bundle
 };
 
 template <class T>
@@ -30,7 +35,7 @@ class TrainingHead {
   /// chunks of a bundle, first to last, before backward() is for any. Bundles of a single chunk go to
   /// backward() alone.
   virtual bool needs_whole_sequence() const = 0;
-  /// Adds the chunk's loss to totals(); residual and hidden, [B, T, D], are those of the last layer.
+  /// Adds the chunk's loss to totals(); residual and hidden, [L, T, D], are those of the last layer.
   virtual void forward(const TrainingChunk& chunk, View<const float, 3> residual, View<const T, 3> hidden,
                        Context& context) = 0;
   /// As forward (but for what forward has seen), then turns hidden into the gradient of the last layer's

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cmath>
 #include <filesystem>
+#include <functional>
 #include <span>
 #include <string>
 #include <vector>
@@ -151,13 +152,14 @@ inline RunResult run_lanes(const Model& model, const std::vector<Tokens>& record
   return result;
 }
 
+inline std::function<void(std::int64_t, std::span<std::uint8_t>)> reader_of(const Tokens& tokens) {
+  return [&tokens](std::int64_t begin, std::span<std::uint8_t> out) {
+    std::copy_n(tokens.begin() + begin, out.size(), out.begin());
+  };
+}
+
 inline TrainingSequence sequence_of(const Tokens& tokens, std::int32_t label = -1) {
-  return {.length = std::ssize(tokens),
-          .read =
-              [&tokens](std::int64_t begin, std::span<std::uint8_t> out) {
-                std::copy_n(tokens.begin() + begin, out.size(), out.begin());
-              },
-          .label = label};
+  return {.length = std::ssize(tokens), .read = reader_of(tokens), .label = label};
 }
 
 inline std::vector<TrainingSequence> sequences_of(const std::vector<Tokens>& records) {

@@ -5,9 +5,8 @@
 #include <any>
 #include <deque>
 
-#include "model_support.hpp"
-#include "src/vocabulary.hpp"
-#include "support/random.hpp"
+#include "bidirectional_support.hpp"
+#include "src/tensor_names.hpp"
 #include "support/tolerances.hpp"
 
 namespace longstrand::test {
@@ -19,12 +18,6 @@ std::vector<float> flat(const std::vector<std::vector<float>>& records) {
   std::vector<float> all;
   for (const auto& values : records) all.insert(all.end(), values.begin(), values.end());
   return all;
-}
-
-Tokens reverse_complement(const Tokens& tokens) {
-  Tokens other(tokens.rbegin(), tokens.rend());
-  std::ranges::transform(other, other.begin(), complement);
-  return other;
 }
 
 struct GoldenCase {
@@ -62,33 +55,41 @@ TEST_P(GoldenCaduceus, LogitsOfBfloat16AreNear) {
             tolerance::kGoldenLogitsBFloat16.relative);
 }
 
+TEST_P(GoldenCaduceus, MaskedLossAndGradientsAreTheOfficialOnes) {
+  const auto records = read_lanes(expected, "tokens"), masked = read_lanes(expected, "masked_tokens");
+  std::vector<Tokens> targets = records;
+  std::vector<TrainingSequence> batch;
+  for (std::size_t r = 0; r < records.size(); ++r) {
+    for (std::size_t i = 0; i < records[r].size(); ++i) {
+      if (masked[r][i] == records[r][i]) targets[r][i] = kNoTargetToken;
+    }
+    batch.push_back(sequence_of(masked[r]));
+    batch.back().read_targets = reader_of(targets[r]);
+  }
+  for (const std::int64_t chunk : {100, 4096}) {
+    SCOPED_TRACE(concat("chunk ", chunk));
+    Trainer trainer(model, on_device({.threads = 2, .chunk_tokens = chunk}),
+                    {.objective = Objective::masked_token});
+    const StepResult step = trainer.step(batch, 0.0);
+    EXPECT_NEAR(step.loss, read_floats(expected, "masked_loss")[0], tolerance::kGoldenCurve.relative);
+    for (const ParameterSpec& spec : trainer.gradients().specs()) {
+      const std::string official =
+          "grad." + name_in_layout(spec.name, model.config(), CheckpointLayout::caduceus);
+      std::vector<float> got(static_cast<std::size_t>(spec.size()));
+      std::ranges::transform(span_of(trainer.gradients().flat(spec.name)), got.begin(),
+                             [&](float sum) { return sum / static_cast<float>(step.targets); });
+      EXPECT_LT(relative_error(got, read_floats(expected, official)), tolerance::kGoldenGradients.relative)
+          << spec.name;
+    }
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(Models, GoldenCaduceus,
                          testing::Combine(testing::Values(GoldenCase{"caduceus_ph_d32_l4"},
                                                           GoldenCase{"caduceus_ps_d32_l4"},
                                                           GoldenCase{"caduceus_ps_unfused_d32_l3"}),
                                           kBothDevices),
                          kDeviceCaseName);
-
-struct ModelCase {
-  const char* name;
-  ModelConfig config;
-};
-
-ModelConfig bidirectional(ModelConfig changes) {
-  changes.mixer = "BiMamba1";
-  changes.bidirectional = true;
-  changes.d_model = 24;
-  changes.n_layer = 3;
-  return changes;
-}
-
-const auto kModels = testing::Values(
-    ModelCase{"sum", bidirectional({})},
-    ModelCase{"product", bidirectional({.combination = Combination::multiply, .tie_directions = false})},
-    ModelCase{"strands", bidirectional({.equivariant = true})},
-    ModelCase{"strands_stay",
-              bidirectional(
-                  {.combination = Combination::multiply, .equivariant = true, .exchange_residuals = false})});
 
 class Bidirectional : public DeviceTestWithParam<ModelCase> {
  protected:
@@ -110,19 +111,6 @@ const std::vector<InferenceOptions> kReadouts = {
     {.readout = Readout::probabilities},
     {.readout = Readout::masked_log_likelihood},
 };
-
-/// Every third position, if there is an A, C, G or T.
-std::vector<Tokens> some_targets(const std::vector<Tokens>& records) {
-  std::vector<Tokens> targets;
-  for (const Tokens& record : records) {
-    Tokens of_record(record.size(), kNoTargetToken);
-    for (std::size_t i = 0; i < record.size(); i += 3) {
-      if (kPredictedTokens.contains(record[i])) of_record[i] = record[i];
-    }
-    targets.push_back(of_record);
-  }
-  return targets;
-}
 
 void expect_same(const RunResult& got, const RunResult& expected) {
   for (std::size_t r = 0; r < expected.values.size(); ++r) {
