@@ -2,7 +2,7 @@
 
 #include <cassert>
 
-#include "pipelines/seeded_hash.hpp"
+#include "src/seeded_hash.hpp"
 
 namespace longstrand::pipelines {
 

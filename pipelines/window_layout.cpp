@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "pipelines/seeded_hash.hpp"
+#include "src/seeded_hash.hpp"
 
 namespace longstrand::pipelines {
 namespace {

@@ -6,7 +6,7 @@
 
 #include "io/alphabet.hpp"
 #include "io/input_error.hpp"
-#include "pipelines/seeded_hash.hpp"
+#include "src/seeded_hash.hpp"
 
 namespace longstrand::pipelines {
 namespace {

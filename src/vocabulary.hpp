@@ -10,6 +10,7 @@ namespace longstrand {
 
 inline constexpr std::uint8_t kFirstBase = 7;  // A, C, G, T are 7 to 10
 inline constexpr std::uint8_t kLastBase = 10;
+inline constexpr std::uint8_t kMaskToken = 3;        // [MASK]
 inline constexpr std::uint8_t kPaddingToken = 4;     // [PAD]
 inline constexpr std::uint8_t kNoTargetToken = 255;  // among targets: nothing is to be predicted here
 inline constexpr std::int64_t kVocabulary = 12;      // token ids that readers produce are below this

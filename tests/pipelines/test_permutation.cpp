@@ -4,7 +4,7 @@
 #include <vector>
 
 #include "pipelines/permutation.hpp"
-#include "pipelines/seeded_hash.hpp"
+#include "src/seeded_hash.hpp"
 
 namespace longstrand::pipelines {
 namespace {

@@ -5,7 +5,7 @@
 #include <cstdint>
 #include <string_view>
 
-namespace longstrand::pipelines {
+namespace longstrand {
 
 /// The finaliser of splitmix64: every bit of the result depends on every bit of the value.
 constexpr std::uint64_t mix_bits(std::uint64_t value) {
@@ -31,4 +31,4 @@ constexpr std::uint64_t seeded_hash(std::uint64_t seed, std::string_view text) {
 /// A hash as a number in [0, 1).
 constexpr double unit_interval(std::uint64_t hash) { return static_cast<double>(hash >> 11) * 0x1.0p-53; }
 
-}  // namespace longstrand::pipelines
+}  // namespace longstrand
