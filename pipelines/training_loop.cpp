@@ -76,8 +76,8 @@ class TrainingLoop {
     Metrics line = {
         {"step", state_.step},           {"loss", result.loss},
         {"grad_norm", result.grad_norm}, {"lr", rate},
-        {"tokens", result.tokens},       {"tokens_per_second", static_cast<double>(result.tokens) / seconds}};
-    if (plan_.classifies) line["accuracy"] = result.accuracy;
+        {"tokens", result.tokens},       {"tokens_per_second", static_cast<double>(result.tokens) / seconds},
+        {"accuracy", result.accuracy}};
     state_.open_line = line.dump();
     last_step_ = fmt::format("step {}  loss {:.4f}", state_.step, result.loss);
   }
@@ -128,8 +128,8 @@ class TrainingLoop {
   void finish() {
     write_run_report(run_, plan_.name);
     if (state_.best.step > 0) {
-      spdlog::info("best validation at step {}: loss {:.4f}{}", state_.best.step, state_.best.loss,
-                   plan_.classifies ? fmt::format(", accuracy {:.4f}", state_.best.accuracy) : "");
+      spdlog::info("best validation at step {}: loss {:.4f}, accuracy {:.4f}", state_.best.step,
+                   state_.best.loss, state_.best.accuracy);
     }
     spdlog::info("{} steps done; the model is in '{}'", state_.step, run_.file("model"));
   }
