@@ -28,11 +28,9 @@ const std::set<std::string> kNotInConfig = {"help",  "config",  "resume", "force
 // Options that name files to read.
 const std::set<std::string> kPathOptions = {"input", "valid", "init", "labels", "reference"};
 
-// What users of other models will try, with the version's answer.
-const std::map<std::string, std::string> kLaterOptions = {
-    {"--bidirectional", "bidirectional models are not in this version"},
-    {"--rc", "reverse-complement equivariant models are not in this version"},
-    {"--rcps", "reverse-complement equivariant models are not in this version"},
+// What users of other programs will try, with what it is called here.
+const std::map<std::string, std::string> kOtherNames = {
+    {"--rcps", "such a model is made by pretrain --bidirectional --rc equivariant"},
 };
 
 std::string quoted_for_shell(const std::string& word) {
@@ -157,8 +155,8 @@ void CommandLine::store(const std::vector<std::string>& arguments) {
                   .run(),
               values_);
   } catch (const po::unknown_option& error) {
-    const auto later = kLaterOptions.find(error.get_option_name());
-    if (later != kLaterOptions.end()) throw UsageError(later->first + ": " + later->second);
+    const auto other = kOtherNames.find(error.get_option_name());
+    if (other != kOtherNames.end()) throw UsageError(other->first + ": " + other->second);
     throw;
   }
   if (!values_.contains("config")) return;

@@ -167,6 +167,7 @@ void finetune(const std::vector<std::string>& arguments) {
   std::optional<Model> init;
   if (!options.training.resume || !RunFolder::has_state(options.training.output))
     init = Model::load(options.init);
+  if (init) options.training.check(init->config());
   RunFolder run(options.training.output, options.training.start());
   Model model = initial_model(run, std::move(init), options, manifest, seed);
   const TokenStore store = training_data(run, options, manifest, line.common());
@@ -180,7 +181,7 @@ void finetune(const std::vector<std::string>& arguments) {
   auto plan = options.training.plan("finetune", options.training.steps_for(sampler.steps_per_epoch()));
   plan.classifies = true;
   plan.batch = [&](std::int64_t step) { return sampler.batch(step); };
-  plan.validation = validation_sequences(store, options.valid_windows);
+  plan.validation = sampler.validation(options.valid_windows);
   run.settle_config(options.training.config(line, plan.learning_rate, execution.options.precision));
 
   Trainer trainer(model, execution.options,

@@ -11,9 +11,11 @@
 #include "pipelines/command_line.hpp"
 #include "pipelines/input_options.hpp"
 #include "pipelines/logging.hpp"
+#include "pipelines/model_options.hpp"
 #include "pipelines/training_data.hpp"
 #include "pipelines/training_options.hpp"
 #include "pipelines/window_sampler.hpp"
+#include "src/masking.hpp"
 
 namespace longstrand::pipelines {
 namespace {
@@ -21,11 +23,10 @@ namespace {
 struct PretrainOptions {
   InputOptions input;
   TrainingOptions training;
+  ModelOptions model;
   std::string objective;
+  double mask_fraction = 0;
   std::string init;
-  std::int64_t d_model = 0;
-  std::int64_t layers = 0;
-  std::int64_t d_state = 0;
   std::string context;
   std::int64_t batch_tokens = 0;
   std::string order;
@@ -34,6 +35,7 @@ struct PretrainOptions {
 
   void add_to(CommandLine& line);
   std::int64_t context_bases() const;  // 0: whole records
+  bool masks() const { return objective == "mlm"; }
 };
 
 void PretrainOptions::add_to(CommandLine& line) {
@@ -41,14 +43,14 @@ void PretrainOptions::add_to(CommandLine& line) {
   // clang-format off
   line.group("Model").add_options()
       ("objective", po::value(&objective)->default_value("clm")->value_name("NAME")
-           ->notifier(one_of("objective", {"clm", "mlm"})), "clm: the next base given all before it")
-      ("init", po::value(&init)->value_name("MODEL"), "begin with the weights of this model")
-      ("d-model", po::value(&d_model)->default_value(128)->value_name("N")
-           ->notifier(in_range<std::int64_t>("d-model", 1, 1 << 16)), "width")
-      ("layers", po::value(&layers)->default_value(4)->value_name("N")
-           ->notifier(in_range<std::int64_t>("layers", 1, 1 << 10)), "depth")
-      ("d-state", po::value(&d_state)->default_value(16)->value_name("N")
-           ->notifier(in_range<std::int64_t>("d-state", 1, 1 << 10)), "states per channel");
+           ->notifier(one_of("objective", {"clm", "mlm"})),
+           "clm: the next base given all before it; mlm: masked bases given all others, for --bidirectional")
+      ("mask-fraction", with_default(mask_fraction, MaskRule{}.share)->value_name("F")
+           ->notifier(in_range<double>("mask-fraction", 0.001, 1)), "mlm: share of the bases that are asked for")
+      ("init", po::value(&init)->value_name("MODEL"), "begin with the weights of this model");
+  // clang-format on
+  model.add_to(line, "Model", {.d_model = 128, .n_layer = 4});
+  // clang-format off
   line.group("Data").add_options()
       ("context", po::value(&context)->default_value("4096")->value_name("BASES"),
            "bases of a training sequence; record: whole records, of any length")
@@ -64,6 +66,8 @@ void PretrainOptions::add_to(CommandLine& line) {
   // clang-format on
   training.add_to(line, {.learning_rate = 8e-3, .epochs = 1, .valid_fraction = 0.02});
   line.example("longstrand pretrain data/genomes/*.fa.gz -o run --context 4096 --steps 200");
+  line.example(
+      "longstrand pretrain data/genomes/*.fa.gz -o run --objective mlm --bidirectional --rc equivariant");
   line.example("longstrand pretrain --config run/config.ini -o run --resume");
 }
 
@@ -82,18 +86,28 @@ std::int64_t PretrainOptions::context_bases() const {
 void check_usage(const CommandLine& line, const PretrainOptions& options) {
   options.context_bases();
   options.training.check(line);
-  if (options.objective == "mlm") throw UsageError("--objective mlm is not in this version");
+  options.model.check();
   for (const auto& valid : options.valid) {
     for (const auto& input : options.input.paths) {
       if (std::filesystem::weakly_canonical(valid) != std::filesystem::weakly_canonical(input)) continue;
       throw UsageError(fmt::format("--valid '{}' is an input too: it would be trained on", valid));
     }
   }
-  if (options.init.empty()) return;
-  for (const char* name : {"d-model", "layers", "d-state"}) {
-    if (line.given(name))
-      throw UsageError(fmt::format("--{}: the model of --init decides it; leave it out", name));
+  if (!options.init.empty()) options.model.check_left_to_init(line);
+}
+
+// ... and with the model that is to be trained.
+void check_usage(const ModelConfig& model, const PretrainOptions& options) {
+  if (options.masks() && !model.bidirectional) {
+    throw UsageError(
+        "--objective mlm needs a bidirectional model (--bidirectional, or such a model to --init): a causal "
+        "one does not see what is behind a masked base");
   }
+  if (!options.masks() && model.bidirectional) {
+    throw UsageError(
+        "a bidirectional model needs --objective mlm: it sees the base that it would predict by clm");
+  }
+  options.training.check(model);
 }
 
 TokenStore training_data(const RunFolder& run, const PretrainOptions& options, const CommonOptions& common) {
@@ -111,17 +125,6 @@ TokenStore training_data(const RunFolder& run, const PretrainOptions& options, c
     if (auto found = find_training_data(run.file("data"), inputs, data)) return std::move(*found);
   }
   return make_training_data(run.file("data"), inputs, data);
-}
-
-Model initial_model(const RunFolder& run, std::optional<Model> init, const PretrainOptions& options,
-                    std::uint64_t seed) {
-  if (run.has_state()) return run.load_model();
-  if (init) return std::move(*init);
-  ModelConfig config;
-  config.d_model = options.d_model;
-  config.n_layer = options.layers;
-  config.d_state = options.d_state;
-  return Model(config, seed);
 }
 
 void report_data(const TokenStore& store, std::int64_t batch) {
@@ -145,18 +148,21 @@ std::int64_t windows_in(const TokenStore& store, Split split, std::int64_t token
 void pretrain(const std::vector<std::string>& arguments) {
   CommandLine line(
       "pretrain", "INPUT... -o RUN [options]",
-      "Trains a language model on sequences: the next base given all before it, with exact gradients for\n"
-      "sequences of any length. Stopped or killed, it goes on where it was with --resume.");
+      "Trains a language model on sequences: the next base given all before it, or masked bases given all\n"
+      "others, with exact gradients for sequences of any length. Stopped or killed, it goes on where it was\n"
+      "with --resume.");
   PretrainOptions options;
   options.add_to(line);
   if (!line.parse(arguments)) return;
+  options.training.reverse_complement |= options.model.augments();
   check_usage(line, options);
   const auto execution = line.execution();
   const std::uint64_t seed = line.common().seed;
 
   // First of all, so that a wrong name leaves nothing behind.
-  std::optional<Model> init;
-  if (!options.init.empty()) init = Model::load(options.init);
+  std::optional<Model> model;
+  if (!options.init.empty()) model = Model::load(options.init);
+  check_usage(model ? model->config() : options.model.config(), options);
   RunFolder run(options.training.output, options.training.start());
   const TokenStore store = training_data(run, options, line.common());
   const std::int64_t batch = windows_in(store, Split::train, options.batch_tokens);
@@ -166,17 +172,22 @@ void pretrain(const std::vector<std::string>& arguments) {
                                .order = options.order == "shuffle" ? Order::shuffle : Order::sequential,
                                .seed = seed,
                                .move_windows = true,
-                               .reverse_complement = options.training.reverse_complement});
+                               .reverse_complement = options.training.reverse_complement,
+                               .masked = options.masks() ? options.mask_fraction : 0});
 
   auto plan = options.training.plan("pretrain", options.training.steps_for(sampler.steps_per_epoch()));
   plan.batch = [&](std::int64_t step) { return sampler.batch(step); };
-  plan.validation = validation_sequences(store, windows_in(store, Split::valid, options.valid_tokens));
+  plan.validation = sampler.validation(windows_in(store, Split::valid, options.valid_tokens));
   run.settle_config(options.training.config(line, plan.learning_rate, execution.options.precision));
 
-  Model model = initial_model(run, std::move(init), options, seed);
-  Trainer trainer(model, execution.options, {.optimizer = options.training.optimizer()});
-  spdlog::info("{} parameters, {} steps", model.parameter_count(), plan.learning_rate.steps);
-  run_training(plan, run, model, trainer);
+  if (run.has_state()) model = run.load_model();
+  if (!model) model.emplace(options.model.config(), seed);
+  Trainer trainer(*model, execution.options,
+                  {.objective = options.masks() ? Objective::masked_token : Objective::next_token,
+                   .optimizer = options.training.optimizer()});
+  spdlog::info("{}: {} parameters, {} steps", describe(model->config()), model->parameter_count(),
+               plan.learning_rate.steps);
+  run_training(plan, run, *model, trainer);
 }
 
 }  // namespace longstrand::pipelines

@@ -60,6 +60,12 @@ void TrainingOptions::check(const CommandLine& line) const {
   line.config();  // throws for what the run's config.ini could not hold
 }
 
+void TrainingOptions::check(const ModelConfig& model) const {
+  if (!model.equivariant || !reverse_complement) return;
+  throw UsageError(
+      "--reverse-complement-augment: an equivariant model reads both strands anyway; leave it out");
+}
+
 RunStart TrainingOptions::start() const {
   return resume ? RunStart::resume : force ? RunStart::overwrite : RunStart::fresh;
 }

@@ -41,6 +41,8 @@ struct TrainingOptions {
 
   /// Throws UsageError for what only a look at the options together, or into them, shows to be wrong.
   void check(const CommandLine& line) const;
+  /// ... or with the model that is to be trained.
+  void check(const ModelConfig& model) const;
   RunStart start() const;
   OptimizerOptions optimizer() const;
   std::int64_t steps_for(std::int64_t steps_per_epoch) const;

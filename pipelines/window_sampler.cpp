@@ -6,13 +6,14 @@
 
 #include "io/alphabet.hpp"
 #include "io/input_error.hpp"
+#include "src/masking.hpp"
 #include "src/seeded_hash.hpp"
 
 namespace longstrand::pipelines {
 namespace {
 
 // What a hash is drawn for, so that equal numbers do not make equal draws.
-enum Purpose : std::uint64_t { kOrder, kShift, kStrand, kTurn };
+enum Purpose : std::uint64_t { kOrder, kShift, kStrand, kTurn, kMask, kValidationMask };
 
 TrainingSequence sequence_of(const TokenStore& store, const StoredWindow& window, bool reversed) {
   TrainingSequence sequence{
@@ -89,23 +90,30 @@ StoredWindow WindowSampler::moved(const StoredWindow& window, std::int64_t round
   return shifted.start == window.start || mostly_bases(store_, shifted) ? shifted : window;
 }
 
+TrainingSequence WindowSampler::with_mask(TrainingSequence sequence, std::uint64_t seed) const {
+  return options_.masked > 0 ? masked(std::move(sequence), {.share = options_.masked}, seed) : sequence;
+}
+
 std::vector<TrainingSequence> WindowSampler::batch(std::int64_t step) const {
   std::vector<TrainingSequence> sequences;
   for (std::int64_t i = 0; i < options_.batch; ++i) {
-    const auto [window, reversed] = draw(step * options_.batch + i);
-    sequences.push_back(sequence_of(store_, window, reversed));
+    const std::int64_t position = step * options_.batch + i;
+    const auto [window, reversed] = draw(position);
+    sequences.push_back(
+        with_mask(sequence_of(store_, window, reversed), seeded_hash(options_.seed, kMask, position)));
   }
   return sequences;
 }
 
-std::vector<TrainingSequence> validation_sequences(const TokenStore& store, std::int64_t most) {
-  const std::int64_t all = store.window_count(Split::valid);
+std::vector<TrainingSequence> WindowSampler::validation(std::int64_t most) const {
+  const std::int64_t all = store_.window_count(Split::valid);
   const std::int64_t taken = std::min(all, most);
   std::vector<TrainingSequence> sequences;
   for (std::int64_t i = 0; i < taken; ++i) {
     const auto index = static_cast<std::int64_t>(static_cast<double>(i) * static_cast<double>(all) /
                                                  static_cast<double>(taken));
-    sequences.push_back(sequence_of(store, store.window(Split::valid, index), /*reversed=*/false));
+    const auto sequence = sequence_of(store_, store_.window(Split::valid, index), /*reversed=*/false);
+    sequences.push_back(with_mask(sequence, seeded_hash(options_.seed, kValidationMask, index)));
   }
   return sequences;
 }

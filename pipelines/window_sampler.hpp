@@ -16,14 +16,15 @@ struct SamplerOptions {
   std::int64_t batch = 1;  // sequences a step
   Order order = Order::shuffle;
   std::uint64_t seed = 0;
-  bool move_windows = false;           // shuffle: every epoch shifts the windows within their parts
-  bool reverse_complement = false;     // every second sequence, drawn by the seed, is read backwards
+  bool move_windows = false;        // shuffle: every epoch shifts the windows within their parts
+  bool reverse_complement = false;  // every second sequence, drawn by the seed, is read backwards
+  double masked = 0;                // share of the bases that are to be told (src/masking.hpp); 0: no masks
   std::vector<std::string> classes{};  // labels; sequences of all classes take turns, if there are any
 };
 
 /// The batches of a training run over the windows of a store. What step s trains on depends on the options
-/// and s alone. An epoch visits every window once; with classes, every window of a class as often as any
-/// other of it.
+/// and s alone; masks are other ones in every step. An epoch visits every window once; with classes, every
+/// window of a class as often as any other of it.
 class WindowSampler {
  public:
   /// The store must outlive the sampler and its sequences. Throws io::InputError if a class has no training
@@ -33,6 +34,8 @@ class WindowSampler {
   /// The sequences of a step, which count from 0.
   std::vector<TrainingSequence> batch(std::int64_t step) const;
   std::int64_t steps_per_epoch() const;
+  /// At most `most` validation windows, evenly spread over all; always the same, masks too.
+  std::vector<TrainingSequence> validation(std::int64_t most) const;
 
   struct Draw {
     StoredWindow window;
@@ -47,13 +50,11 @@ class WindowSampler {
     std::int64_t count;
   };
   StoredWindow moved(const StoredWindow& window, std::int64_t round) const;
+  TrainingSequence with_mask(TrainingSequence sequence, std::uint64_t seed) const;
 
   const TokenStore& store_;
   SamplerOptions options_;
   std::vector<Group> groups_;
 };
-
-/// At most `most` validation windows, evenly spread over all.
-std::vector<TrainingSequence> validation_sequences(const TokenStore& store, std::int64_t most);
 
 }  // namespace longstrand::pipelines

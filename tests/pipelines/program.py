@@ -20,6 +20,7 @@ except ImportError as error:
 
 PROGRAM = os.environ["LONGSTRAND"]
 DATA = pathlib.Path(__file__).resolve().parents[2] / "data"
+GOLDEN = pathlib.Path(__file__).resolve().parents[1] / "data" / "golden"  # small models of the original Caduceus
 D_MODEL, LAYERS, D_STATE, DT_RANK, VOCABULARY = 16, 2, 16, 1, 16
 LABELS = ["alpha", "beta", "gamma"]
 

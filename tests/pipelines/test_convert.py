@@ -5,9 +5,7 @@ import pathlib
 import tempfile
 import unittest
 
-from program import error_of, read_safetensors, run, write_model
-
-GOLDEN = pathlib.Path(__file__).resolve().parents[1] / "data" / "golden"
+from program import GOLDEN, error_of, read_safetensors, run, write_model
 
 
 class ConvertTest(unittest.TestCase):

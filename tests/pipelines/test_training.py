@@ -13,7 +13,7 @@ import tempfile
 import time
 import unittest
 
-from program import PROGRAM, error_of, random_bases, run, write_fasta
+from program import GOLDEN, PROGRAM, error_of, random_bases, run, write_fasta
 
 SEED = int(os.environ.get("LONGSTRAND_TEST_SEED", time.time()))
 
@@ -231,6 +231,62 @@ class Pretrain(TrainingCase):
             "--batch-tokens", 9000, "--steps", 3, "--order", "sequential")
         self.assertEqual([line["tokens"] for line in metrics_of(folder)], [9000] * 3)
         self.assertIn("valid_loss", metrics_of(folder)[-1])
+
+
+class PretrainOnMaskedBases(TrainingCase):
+    def command(self, folder, *more):
+        return ["pretrain", self.sequences, "-o", folder, "--objective", "mlm", "--bidirectional", "--d-model", 16, "--layers", 2,
+                "--context", 256, "--batch-tokens", 1024, "--steps", 30, "--save-every", 4, "--valid-every", 5,
+                "--valid-fraction", "0.1", "-t", 2, "--precision", "fp32", *more]
+
+    def test_it_learns_and_ends_the_same_when_killed(self):
+        kinds = {"none": "Caduceus-Ph", "augment": "Caduceus-Ph", "equivariant": "Caduceus-PS"}
+        for rc, kind in kinds.items():
+            whole, killed = self.folder / f"{rc}_whole", self.folder / f"{rc}_killed"
+            run(*self.command(whole, "--rc", rc))
+            lines = metrics_of(whole)
+            losses = [line["loss"] for line in lines]
+            self.assertLess(sum(losses[-5:]) / 5, 1.5)  # from ln 16, all tokens, to ln 4, random bases
+            self.assertGreater(losses[0], 2)
+            self.assertTrue(0.15 < lines[-1]["accuracy"] < 0.5 and 0.15 < lines[-1]["valid_accuracy"] < 0.5, lines[-1])
+            summary = json.loads(run("inspect", "--json", whole / "best").stdout)[0]
+            self.assertTrue(summary["architecture"].startswith(kind), summary)
+            self.assertTrue((whole / "pretrain_loss_mqc.json").exists())
+            self.run_until_done(self.command(killed, "--rc", rc), killed, kills=3)
+            self.assert_same_run(killed, whole)
+        losses = [[line["loss"] for line in metrics_of(self.folder / f"{rc}_whole")] for rc in kinds]
+        self.assertEqual(len(set(map(tuple, losses))), len(kinds))
+
+    def test_masks_are_other_ones_in_every_step_but_not_for_validation(self):
+        held_out = write_fasta(self.folder / "v.fa", {"v": random_bases(3000, 50)})
+        folder = self.folder / "still"
+        run(*with_options(self.command(folder), valid=held_out, context="record", batch_tokens=27000, order="sequential",
+                          lr="1e-9", steps=4, valid_every=1))
+        lines = metrics_of(folder)
+        self.assertEqual(len({line["loss"] for line in lines}), 4)
+        validations = [line["valid_loss"] for line in lines]
+        self.assertLess(max(validations) - min(validations), 1e-5)
+
+    def test_chunks_do_not_change_the_loss(self):
+        losses = []
+        for chunk in (32, 4096):
+            folder = self.folder / f"chunk{chunk}"
+            run(*with_options(self.command(folder, "--rc", "equivariant"), steps=1, context=3000, batch_tokens=9000, chunk=chunk))
+            losses.append(metrics_of(folder)[0]["loss"])
+        self.assertAlmostEqual(losses[0], losses[1], places=5)
+
+    def test_a_model_to_begin_with_decides_the_kind(self):
+        init = GOLDEN / "caduceus_ps_d32_l4"
+        folder = self.folder / "continued"
+        command = ["pretrain", self.sequences, "-o", folder, "--init", init, "--context", 128, "--batch-tokens", 512, "--steps", 1]
+        self.assertIn("needs --objective mlm", error_of(*command, status=2))
+        self.assertIn("both strands", error_of(*command, "--objective", "mlm", "--rc", "augment", status=2))
+        self.assertFalse(folder.exists())
+        run(*command, "--objective", "mlm")
+        began, trained = (json.loads(run("inspect", "--json", model).stdout)[0] for model in (init, folder / "model"))
+        self.assertEqual([began[key] for key in ("architecture", "d_model", "layers", "parameters")],
+                         [trained[key] for key in ("architecture", "d_model", "layers", "parameters")])
+        self.assertNotEqual(began["fingerprint"], trained["fingerprint"])
 
 
 class Finetune(TrainingCase):

@@ -204,6 +204,28 @@ TEST_F(Sampler, AReversedSequenceReadInPartsIsTheReverseComplement) {
   EXPECT_GT(reversed, 0);
 }
 
+TEST_F(Sampler, MasksDependOnSeedAndStepAlone) {
+  const auto targets_of = [](const std::vector<TrainingSequence>& sequences) {
+    std::vector<std::vector<std::uint8_t>> targets;
+    for (const TrainingSequence& sequence : sequences) {
+      targets.emplace_back(static_cast<std::size_t>(sequence.length));
+      sequence.read_targets(0, targets.back());
+    }
+    return targets;
+  };
+  const SamplerOptions options{.batch = 4, .order = Order::sequential, .seed = 5, .masked = 0.15};
+  const WindowSampler sampler(store_, options);
+  const std::int64_t epoch = sampler.steps_per_epoch();
+  const auto first = targets_of(sampler.batch(0));
+  EXPECT_EQ(first, targets_of(WindowSampler(store_, options).batch(0)));
+  EXPECT_NE(first, targets_of(sampler.batch(epoch)));  // the same windows
+  EXPECT_EQ(targets_of(sampler.validation(3)), targets_of(WindowSampler(store_, options).validation(3)));
+  auto other = options;
+  other.seed = 6;
+  EXPECT_NE(first, targets_of(WindowSampler(store_, other).batch(0)));
+  EXPECT_FALSE(WindowSampler(store_, {}).batch(0)[0].read_targets);
+}
+
 TEST_F(TrainingData, ClassesTakeTurnsWhateverTheirSizes) {
   const std::vector<TrainingInput> inputs = {
       {.path = write_fasta("big.fa", {{"b", random_bases(9000, 1)}}), .label = 1, .split = Split::train},
@@ -233,8 +255,8 @@ TEST_F(TrainingData, ClassesTakeTurnsWhateverTheirSizes) {
 
 TEST_F(Sampler, ValidationIsSpreadEvenlyOverItsPart) {
   const std::int64_t all = store_.window_count(Split::valid);
-  EXPECT_EQ(std::ssize(validation_sequences(store_, 1 << 20)), all);
-  EXPECT_EQ(std::ssize(validation_sequences(store_, 3)), 3);
+  EXPECT_EQ(std::ssize(WindowSampler(store_, {}).validation(1 << 20)), all);
+  EXPECT_EQ(std::ssize(WindowSampler(store_, {}).validation(3)), 3);
   for (std::int64_t i = 0; i < all; ++i) EXPECT_GE(store_.window(Split::valid, i).start, 9000);
 }
 
