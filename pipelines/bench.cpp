@@ -17,7 +17,9 @@
 #include "pipelines/command_line.hpp"
 #include "pipelines/interrupt.hpp"
 #include "pipelines/logging.hpp"
+#include "pipelines/model_options.hpp"
 #include "src/inference.hpp"
+#include "src/masking.hpp"
 #include "src/trainer.hpp"
 
 namespace longstrand::pipelines {
@@ -26,7 +28,7 @@ namespace {
 struct BenchOptions {
   std::vector<std::string> modes;
   std::vector<std::int64_t> lengths;
-  ModelConfig model;
+  ModelOptions model;
   int runs = 0;
 };
 
@@ -34,23 +36,18 @@ struct BenchOptions {
 using Work = std::function<std::size_t()>;
 
 void add_options(CommandLine& line, BenchOptions& options) {
-  const auto positive = [](const char* name) { return at_least<std::int64_t>(name, 1); };
   // clang-format off
   line.group("Cases").add_options()
       ("mode", po::value(&options.modes)->default_value({"embed", "train"}, "embed, train")->value_name("MODE"),
            "embed (mean pool), train (a step on one sequence) or io (FASTA to tokens); may be given more than once")
       ("length", po::value(&options.lengths)->default_value({65536}, "65536")->value_name("TOKENS"),
            "of the sequence; may be given more than once")
-      ("d-model", po::value(&options.model.d_model)->default_value(256)->value_name("N")
-           ->notifier(positive("d-model")), "width")
-      ("layers", po::value(&options.model.n_layer)->default_value(8)->value_name("N")
-           ->notifier(positive("layers")), "depth")
-      ("d-state", po::value(&options.model.d_state)->default_value(16)->value_name("N")
-           ->notifier(positive("d-state")), "states per channel")
       ("runs", po::value(&options.runs)->default_value(5)->value_name("N")
            ->notifier(at_least<int>("runs", 1)), "timed runs of a case, behind one that is not timed");
   // clang-format on
+  options.model.add_to(line, "Model", {.d_model = 256, .n_layer = 8});
   line.example("longstrand bench --mode embed --mode train --length 65536 --precision bf16 -t 2");
+  line.example("longstrand bench --mode embed --bidirectional --rc equivariant");
 }
 
 std::vector<std::uint8_t> random_dna(std::int64_t length, std::uint64_t seed) {
@@ -93,14 +90,17 @@ Work embedding_work(const Model& model, const ExecutionOptions& execution, std::
 
 Work training_work(Model& model, const ExecutionOptions& execution, std::vector<std::uint8_t> tokens) {
   constexpr double kLearningRate = 1e-4;
-  auto trainer = std::make_shared<Trainer>(model, execution, TrainerOptions{});
-  return [trainer, tokens = std::move(tokens)] {
+  const bool masks = model.config().bidirectional;
+  auto trainer = std::make_shared<Trainer>(
+      model, execution, TrainerOptions{.objective = masks ? Objective::masked_token : Objective::next_token});
+  return [trainer, masks, tokens = std::move(tokens)] {
     const TrainingSequence sequence{.length = std::ssize(tokens),
                                     .read = [&](std::int64_t begin, std::span<std::uint8_t> out) {
                                       stop_if_interrupted(/*resumable=*/false);
                                       std::copy_n(tokens.begin() + begin, out.size(), out.begin());
                                     }};
-    trainer->step({&sequence, 1}, kLearningRate);
+    const TrainingSequence to_train_on = masks ? masked(sequence, MaskRule{}, /*seed=*/0) : sequence;
+    trainer->step({&to_train_on, 1}, kLearningRate);
     return trainer->peak_bytes();
   };
 }
@@ -166,11 +166,12 @@ void bench(const std::vector<std::string>& arguments) {
       "object a case. process_peak_bytes is that of the whole program so far: run one case to compare.");
   add_options(line, options);
   if (!line.parse(arguments)) return;
+  options.model.check();
   for (const std::string& mode : options.modes) one_of("mode", {"embed", "train", "io"})(mode);
   for (const std::int64_t length : options.lengths) at_least<std::int64_t>("length", 2)(length);
 
   const ExecutionOptions execution = line.execution().options;
-  Model model(options.model, line.common().seed);
+  Model model(options.model.config(), line.common().seed);
   for (const std::string& mode : options.modes) {
     for (const std::int64_t length : options.lengths) {
       std::vector<std::uint8_t> tokens = random_dna(length, line.common().seed);
@@ -179,8 +180,9 @@ void bench(const std::vector<std::string>& arguments) {
                                           : reading_work(tokens);
       nlohmann::ordered_json result = {{"mode", mode}, {"length", length}};
       if (mode != "io") {
+        result["architecture"] = describe(model.config());
         result["d_model"] = options.model.d_model;
-        result["layers"] = options.model.n_layer;
+        result["layers"] = options.model.layers;
         result["d_state"] = options.model.d_state;
         result["precision"] = precision_name(execution.precision);
         result["device"] = device_name(execution.device);

@@ -21,7 +21,17 @@ class BenchTest(unittest.TestCase):
                 self.assertEqual((case["d_model"], case["layers"], case["threads"]), (16, 2, 2))
                 self.assertGreater(case["model_peak_bytes"], 0)
 
+    def test_models_of_every_kind(self):
+        for options, kind in (((), "Mamba, causal"), (("--bidirectional",), "Caduceus-Ph"),
+                              (("--bidirectional", "--rc", "equivariant"), "Caduceus-PS")):
+            done = run("bench", *options, "--length", 200, "--d-model", 16, "--layers", 2, "--runs", 1, "-q")
+            cases = [json.loads(line) for line in done.stdout.splitlines()]
+            self.assertEqual([case["mode"] for case in cases], ["embed", "train"])
+            for case in cases:
+                self.assertTrue(case["architecture"].startswith(kind), case)
+
     def test_wrong_usage(self):
+        self.assertIn("--bidirectional", error_of("bench", "--rc", "equivariant", status=2))
         self.assertIn("--mode", error_of("bench", "--mode", "fly", status=2))
         self.assertIn("--length", error_of("bench", "--length", 0, status=2))
 
