@@ -17,18 +17,6 @@
 namespace longstrand {
 namespace {
 
-/// On a CPU: long enough for the products to run at full speed, short enough for a layer's activations to
-/// stay in cache (measured from 32 to 256 on Zen 4 and Sapphire Rapids, d_model 256, fp32 and bf16: 128 is
-/// the fastest, 64 is 5 to 10 % behind).
-constexpr std::int64_t kCpuChunk_tokens = 128;
-/// On a GPU: what a layer would keep of a chunk for backward, rounded down to a power of two in tokens, and
-/// no more than a sixteenth of the memory. 512 Ki tokens of d_model 256 in bfloat16, in 4.4 GiB: an eighth
-/// faster than 128 Ki, as the scan's segments are longer then.
-constexpr std::int64_t kGpuActivations_bytes = std::int64_t{6} << 30;
-/// Reads of 100 bases fill a quarter of a chunk then, and the state of all lanes stays below a chunk's
-/// activations.
-constexpr std::int64_t kGpuLanes = 512;
-
 template <class T>
 class ChunkMajorInference final : public Inference::Engine {
  public:
@@ -48,18 +36,9 @@ class ChunkMajorInference final : public Inference::Engine {
   std::int64_t width() const override { return readout_.width(); }
 
   std::int64_t preferred_chunk_tokens() const override {
-    if (execution_.chunk_tokens > 0) return execution_.chunk_tokens;
-    if (!on_gpu_) return kCpuChunk_tokens;
-    const std::int64_t bytes_per_token = backbone_.saved_bytes_per_token() / backbone_.layers();
-    const std::int64_t size_bytes =
-        std::min(kGpuActivations_bytes, device_memory_bytes(execution_.device) / 16);
-    return static_cast<std::int64_t>(
-        std::bit_floor(static_cast<std::uint64_t>(std::max<std::int64_t>(size_bytes / bytes_per_token, 1))));
+    return chunk_tokens_for(execution_, backbone_.saved_bytes_per_token() / backbone_.layers());
   }
-  std::int64_t preferred_lanes() const override {
-    if (execution_.lanes > 0) return execution_.lanes;
-    return on_gpu_ ? kGpuLanes : 1;
-  }
+  std::int64_t preferred_lanes() const override { return lanes_for(execution_); }
 
   void run(const std::function<bool(TokenBatch&)>& next,
            const std::function<void(const ChunkResult&)>& deliver) override {

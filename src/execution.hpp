@@ -24,6 +24,12 @@ struct ExecutionOptions {
   std::int64_t lanes = 0;  // at most so many sequences side by side; 0: what is fast on the device
 };
 
+/// How many tokens a chunk should have, over all lanes, where a layer would keep so many bytes of each for
+/// backward: as many as asked for, or what is fast on the device.
+std::int64_t chunk_tokens_for(const ExecutionOptions& execution, std::int64_t bytes_per_token);
+/// How many lanes there should be at most, likewise.
+std::int64_t lanes_for(const ExecutionOptions& execution);
+
 struct ExecutionRequest {
   std::string device = "auto";     // auto, cpu, cuda, cuda:K
   std::string precision = "auto";  // auto, fp32, bf16

@@ -16,9 +16,6 @@
 namespace longstrand {
 namespace {
 
-/// On a GPU, as for causal models (src/chunk_major_inference.cpp).
-constexpr std::int64_t kGpuLanes = 512;
-
 /// Chunks as they are taken, from one moment without an open record to the next.
 class RecordGroup {
  public:
@@ -111,18 +108,17 @@ class LayerMajorInference final : public Inference::Engine {
         backbone_(model.config(), weights_, /*for_backward=*/false, workers_.main_context()),
         sweep_(model.config(), backbone_, workers_),
         readout_(model, weights_, backbone_, options, workers_.main_context()),
-        lanes_(execution.lanes > 0 ? execution.lanes
-               : on_gpu_           ? kGpuLanes
-                                   : 1),
+        lanes_(lanes_for(execution)),
         masked_(options.readout == Readout::masked_log_likelihood),
         strands_(strands_of(model.config())),
-        chunk_tokens_(sheet_chunk_tokens(backbone_, strands_, execution)) {
+        chunk_tokens_(
+            chunk_tokens_for(execution, strands_ * backbone_.saved_bytes_per_token() / backbone_.layers())) {
     for (int i = 0; i < (on_gpu_ ? 2 : 1); ++i) slots_.emplace_back(execution.device);
   }
 
   std::int64_t width() const override { return readout_.width(); }
 
-  std::int64_t preferred_chunk_tokens() const override { return chunk_tokens_ / strands_; }
+  std::int64_t preferred_chunk_tokens() const override { return chunk_tokens_; }
   std::int64_t preferred_lanes() const override { return lanes_; }
 
   void run(const std::function<bool(TokenBatch&)>& next,
@@ -281,7 +277,7 @@ class LayerMajorInference final : public Inference::Engine {
   std::int64_t lanes_;
   bool masked_;
   int strands_;
-  std::int64_t chunk_tokens_;  // of a sheet, over all lanes
+  std::int64_t chunk_tokens_;  // over all records
   std::deque<Slot> slots_;
   std::vector<float> rows_, records_;  // of the chunk that is being delivered
 };

@@ -12,14 +12,11 @@
 namespace longstrand {
 namespace {
 
-/// On a GPU as many sequences side by side as fit a chunk; their states take less than their tokens.
-constexpr std::int64_t kGpuLanes = 1024;
-
-BundleLimits limits_for(const ExecutionOptions& execution, std::int64_t chunk_tokens) {
-  const std::int64_t lanes = execution.device.kind == DeviceKind::cuda ? kGpuLanes : 1;
-  return {.lanes = execution.lanes > 0 ? execution.lanes : lanes,
-          .whole_tokens = chunk_tokens,
-          .chunk_tokens = chunk_tokens};
+/// Lanes and chunks as in inference: of what is kept for backward, only that of one layer and direction is
+/// there at a time.
+BundleLimits limits_for(const ExecutionOptions& execution, std::int64_t bytes_per_token) {
+  const std::int64_t chunk_tokens = chunk_tokens_for(execution, bytes_per_token);
+  return {.lanes = lanes_for(execution), .whole_tokens = chunk_tokens, .chunk_tokens = chunk_tokens};
 }
 
 template <class T>
@@ -36,8 +33,7 @@ class LayerMajorTrainer final : public Trainer::Engine {
         frozen_(options.freeze_backbone),
         masked_(options.objective == Objective::masked_token),
         strands_(strands_of(model.config())),
-        chunk_tokens_(sheet_chunk_tokens(backbone_, strands_, execution)),
-        limits_(limits_for(execution, chunk_tokens_ / strands_)),
+        limits_(limits_for(execution, strands_ * backbone_.saved_bytes_per_token() / backbone_.layers())),
         arena_(execution.device) {
     if (!frozen_) of_reverse_ = weights_.like();
   }
@@ -101,7 +97,7 @@ class LayerMajorTrainer final : public Trainer::Engine {
   void lay_out(const Bundle& bundle) {
     std::vector<std::int64_t> length;
     for (const TrainingSequence* sequence : bundle.sequences) length.push_back(sequence->length);
-    sheet_.start(length, strands_, chunk_tokens_, masked_);
+    sheet_.start(length, strands_, limits_.chunk_tokens, masked_);
     std::vector<std::uint8_t> values;
     for (std::size_t b = 0; b < bundle.sequences.size(); ++b) {
       const TrainingSequence& sequence = *bundle.sequences[b];
@@ -142,7 +138,6 @@ class LayerMajorTrainer final : public Trainer::Engine {
   std::unique_ptr<TrainingHead<T>> head_;
   bool frozen_, masked_;
   int strands_;
-  std::int64_t chunk_tokens_;  // of a sheet, over all lanes
   BundleLimits limits_;
   ParameterStore of_reverse_;    // gradients of the reverse direction, which may run beside the forward one
   std::vector<Bundle> bundles_;  // of the batch

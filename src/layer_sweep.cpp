@@ -1,8 +1,5 @@
 #include "src/layer_sweep.hpp"
 
-#include <algorithm>
-#include <bit>
-
 #include "kernels/elementwise.hpp"
 #include "kernels/strands.hpp"
 #include "kernels/transfer.hpp"
@@ -18,24 +15,9 @@ View<E, Rank - 1> all_lanes(const View<E, Rank>& x) {
   return lanes;
 }
 
-/// On a CPU: as for causal models (src/chunk_major_inference.cpp).
-constexpr std::int64_t kCpuChunk_tokens = 128;
-/// On a GPU: what a layer keeps of a chunk for backward, in one direction, rounded down to a power of two in
-/// tokens: 128 Ki of d_model 256 in bfloat16. That fills a GPU and is little beside the sheet's arrays.
-constexpr std::int64_t kGpuActivations_bytes = std::int64_t{3} << 29;
-
 std::size_t index_of(Direction direction) { return static_cast<std::size_t>(direction); }
 
 }  // namespace
-
-template <class T>
-std::int64_t sheet_chunk_tokens(const Backbone<T>& backbone, int strands, const ExecutionOptions& execution) {
-  if (execution.chunk_tokens > 0) return execution.chunk_tokens * strands;
-  if (execution.device.kind == DeviceKind::cpu) return kCpuChunk_tokens * strands;
-  const std::int64_t bytes_per_token = backbone.saved_bytes_per_token() / backbone.layers();
-  return static_cast<std::int64_t>(std::bit_floor(
-      static_cast<std::uint64_t>(std::max<std::int64_t>(kGpuActivations_bytes / bytes_per_token, strands))));
-}
 
 template <class T>
 LayerSweep<T>::LayerSweep(const ModelConfig& config, const Backbone<T>& backbone, Workers& workers)
@@ -255,8 +237,6 @@ void LayerSweep<T>::leave_layer(int index) {
   });
 }
 
-template std::int64_t sheet_chunk_tokens(const Backbone<float>&, int, const ExecutionOptions&);
-template std::int64_t sheet_chunk_tokens(const Backbone<bfloat16>&, int, const ExecutionOptions&);
 template class LayerSweep<float>;
 template class LayerSweep<bfloat16>;
 

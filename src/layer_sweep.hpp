@@ -18,15 +18,9 @@
 
 #include "kernels/wavefront.hpp"
 #include "src/backbone.hpp"
-#include "src/execution.hpp"
 #include "src/record_sheet.hpp"
 
 namespace longstrand {
-
-/// How many tokens a chunk should have at most, over all lanes of `strands` a record. Results do not depend
-/// on it.
-template <class T>
-std::int64_t sheet_chunk_tokens(const Backbone<T>& backbone, int strands, const ExecutionOptions& execution);
 
 template <class T>
 class LayerSweep {

@@ -20,7 +20,7 @@ void RecordSheet::start(std::span<const std::int64_t> lengths, int strands, std:
   length_.clear();
   for (const std::int64_t length : lengths) length_.insert(length_.end(), strands, length);
   const std::int64_t longest = std::max<std::int64_t>(std::ranges::max(lengths), 1);
-  chunks_ = ceil_div(longest, std::max<std::int64_t>(most_tokens / lanes(), 1));
+  chunks_ = ceil_div(longest, std::max<std::int64_t>(most_tokens / std::ssize(lengths), 1));
   chunk_tokens_ = ceil_div(longest, chunks_);
   valid_.resize(static_cast<std::size_t>(chunks_ * lanes()));
   ends_.resize(valid_.size());

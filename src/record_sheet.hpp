@@ -25,8 +25,8 @@ struct SheetView {
 
 class RecordSheet {
  public:
-  /// Chunks of at most `most_tokens` over all lanes (but one a lane at least), as equal as can be. `strands`
-  /// is 1 or 2.
+  /// Chunks of at most `most_tokens` over all records (but one of each at least), as equal as can be.
+  /// `strands` is 1 or 2.
   void start(std::span<const std::int64_t> lengths, int strands, std::int64_t most_tokens, bool with_targets);
   /// A record's tokens from position `begin` on.
   void write(std::int64_t record, std::int64_t begin, std::span<const std::uint8_t> tokens);
