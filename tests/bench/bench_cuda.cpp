@@ -10,6 +10,7 @@
 #include <functional>
 #include <numbers>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "kernels/causal_conv.hpp"
@@ -19,8 +20,10 @@
 #include "kernels/transfer.hpp"
 #include "src/decoder.hpp"
 #include "src/inference.hpp"
+#include "src/masking.hpp"
 #include "src/random.hpp"
 #include "src/trainer.hpp"
+#include "src/vocabulary.hpp"
 
 namespace longstrand {
 namespace {
@@ -300,28 +303,41 @@ std::vector<std::uint8_t> random_dna(std::int64_t length) {
   return tokens;
 }
 
-Model make_model(std::int64_t d_model, std::int64_t layers) {
+enum class Kind { mamba, caduceus_ph, caduceus_ps };
+
+Model make_model(std::int64_t d_model, std::int64_t layers, Kind kind = Kind::mamba) {
   ModelConfig config;
   config.d_model = d_model;
   config.n_layer = layers;
+  config.bidirectional = kind != Kind::mamba;
+  if (config.bidirectional) config.mixer = "BiMamba1";
+  config.equivariant = kind == Kind::caduceus_ps;
   return Model(config, 1);
 }
 
 constexpr ExecutionOptions kExecution{.device = kGpu, .precision = Precision::bf16};
 
-std::string model_shape(std::int64_t d_model, std::int64_t layers, std::int64_t lanes, std::int64_t tokens) {
-  return std::to_string(d_model) + " x " + std::to_string(layers) + ", " + std::to_string(lanes) + " x " +
-         std::to_string(tokens);
+std::string model_shape(std::int64_t d_model, std::int64_t layers, std::int64_t lanes, std::int64_t tokens,
+                        Kind kind) {
+  const char* const kinds[] = {"", "Caduceus-Ph ", "Caduceus-PS "};
+  return kinds[static_cast<int>(kind)] + std::to_string(d_model) + " x " + std::to_string(layers) + ", " +
+         std::to_string(lanes) + " x " + std::to_string(tokens);
 }
 
-/// Log-likelihood of every lane: the whole model, its head and the loss.
+/// Log-likelihood of every lane: the whole model, its head and the loss. Of bidirectional models, that of
+/// every seventh token given the others.
 void bench_inference(std::int64_t d_model, std::int64_t layers, std::int64_t lanes, std::int64_t tokens,
-                     Goal goal) {
-  const std::string name = "inference " + model_shape(d_model, layers, lanes, tokens);
+                     Goal goal, Kind kind = Kind::mamba) {
+  const std::string name = "inference " + model_shape(d_model, layers, lanes, tokens, kind);
   if (!wanted(name)) return;
-  const Model model = make_model(d_model, layers);
-  Inference inference(model, kExecution, {.readout = Readout::log_likelihood});
-  const std::vector<std::uint8_t> dna = random_dna(tokens);
+  const Model model = make_model(d_model, layers, kind);
+  const bool causal = kind == Kind::mamba;
+  Inference inference(model, kExecution,
+                      {.readout = causal ? Readout::log_likelihood : Readout::masked_log_likelihood});
+  std::vector<std::uint8_t> dna = random_dna(tokens), targets(dna.size(), kNoTargetToken);
+  if (!causal) {
+    for (std::size_t i = 0; i < dna.size(); i += 7) targets[i] = std::exchange(dna[i], kMaskToken);
+  }
   const auto run = [&] {
     std::int64_t position = 0;
     const std::int64_t chunk = std::max<std::int64_t>(inference.preferred_chunk_tokens() / lanes, 1);
@@ -331,10 +347,14 @@ void bench_inference(std::int64_t d_model, std::int64_t layers, std::int64_t lan
           if (count <= 0) return false;
           batch.lanes = lanes;
           batch.length = count;
-          batch.tokens.clear();
-          for (std::int64_t lane = 0; lane < lanes; ++lane) {
-            batch.tokens.insert(batch.tokens.end(), dna.begin() + position, dna.begin() + position + count);
-          }
+          const auto fill_lanes = [&](const std::vector<std::uint8_t>& from, std::vector<std::uint8_t>& to) {
+            to.clear();
+            for (std::int64_t lane = 0; lane < lanes; ++lane) {
+              to.insert(to.end(), from.begin() + position, from.begin() + position + count);
+            }
+          };
+          fill_lanes(dna, batch.tokens);
+          if (!causal) fill_lanes(targets, batch.targets);
           const auto all = static_cast<std::size_t>(lanes);
           batch.valid.assign(all, count);
           batch.starts.assign(all, position == 0);
@@ -349,16 +369,17 @@ void bench_inference(std::int64_t d_model, std::int64_t layers, std::int64_t lan
 }
 
 void bench_training(std::int64_t d_model, std::int64_t layers, std::int64_t lanes, std::int64_t tokens,
-                    Goal goal) {
-  const std::string name = "training " + model_shape(d_model, layers, lanes, tokens);
+                    Goal goal, Kind kind = Kind::mamba) {
+  const std::string name = "training " + model_shape(d_model, layers, lanes, tokens, kind);
   if (!wanted(name)) return;
-  Model model = make_model(d_model, layers);
-  Trainer trainer(model, kExecution, {});
+  Model model = make_model(d_model, layers, kind);
+  const bool causal = kind == Kind::mamba;
+  Trainer trainer(model, kExecution, {.objective = causal ? Objective::next_token : Objective::masked_token});
   const std::vector<std::uint8_t> dna = random_dna(tokens);
-  const TrainingSequence sequence{.length = tokens,
-                                  .read = [&](std::int64_t begin, std::span<std::uint8_t> out) {
-                                    std::copy_n(dna.begin() + begin, out.size(), out.begin());
-                                  }};
+  TrainingSequence sequence{.length = tokens, .read = [&](std::int64_t begin, std::span<std::uint8_t> out) {
+                              std::copy_n(dna.begin() + begin, out.size(), out.begin());
+                            }};
+  if (!causal) sequence = masked(std::move(sequence), {}, 1);
   const std::vector<TrainingSequence> batch(static_cast<std::size_t>(lanes), sequence);
   const double ms = median_ms([&] { trainer.step(batch, 1e-4); }, [] {});
   report(name, {ms, trainer.peak_bytes()}, goal);
@@ -408,6 +429,10 @@ void run_all() {
   bench_training(768, 24, 1, kMi / 8, {653, 420, 280});
   bench_training(256, 8, 1, 4 * kMi, {});
   bench_training(256, 8, 1, 64 * kMi, {});
+  bench_inference(256, 16, 1, kMi / 8, {67.3, 25, 0}, Kind::caduceus_ph);
+  bench_inference(256, 16, 1, kMi / 8, {147, 50, 0}, Kind::caduceus_ps);
+  bench_training(256, 16, 1, kMi / 8, {358, 150, 0}, Kind::caduceus_ph);
+  bench_training(256, 16, 1, kMi / 8, {758, 300, 0}, Kind::caduceus_ps);
   bench_decode(256, 8, 1, 2186, 4000);
   bench_decode(256, 8, 64, 198000, 0);
   bench_decode(256, 8, 512, 594000, 800000);
@@ -424,7 +449,7 @@ int main(int argc, char** argv) {
       print_header();
       const auto number = [&](std::size_t i) { return std::stoll(words[i]); };
       const auto bench = words[0] == "training" ? bench_training : bench_inference;
-      bench(number(1), number(2), number(3), number(4), {});
+      bench(number(1), number(2), number(3), number(4), {}, Kind::mamba);
     } else {
       if (!words.empty()) filter = words[0];
       run_all();
