@@ -129,7 +129,7 @@ __global__ void __launch_bounds__(conv::kThreads) backward_kernel(Operands<T> op
   const int channel = run.packet * V;
   const Taps<K, V> taps(op.in, channel);
   Walk<K, V> walk;
-  conv::load_history<K>(op.in, run.lane, run.begin, channel, walk.inputs);
+  if (run.valid > 0) conv::load_history<K>(op.in, run.lane, run.begin, channel, walk.inputs);
   const int whole = min(run.count, run.valid);
   int t = 0;
   while (t < run.valid) {

@@ -127,7 +127,8 @@ __device__ void copy_rows(const float (*from)[V], float (*to)[V]) {
   }
 }
 
-/// The K - 1 inputs walked before `token`, oldest first; those before the chunk are in its initial state.
+/// The K - 1 inputs walked before `token`, oldest first; those before the chunk are in its initial state. In
+/// reverse there is nothing behind the last valid token: `token` must not be further.
 template <int K, int V, class T>
 __device__ void load_history(const Inputs<T>& in, std::int64_t lane, std::int64_t token, int channel,
                              float (*history)[V]) {

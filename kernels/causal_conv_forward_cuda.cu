@@ -58,7 +58,7 @@ __global__ void __launch_bounds__(conv::kThreads) forward_kernel(Operands<T> op,
   const int channel = run.packet * V;
   const Taps<K, V> taps(op.in, channel);
   float history[K - 1][V];
-  conv::load_history<K>(op.in, run.lane, run.begin, channel, history);
+  if (run.valid > 0) conv::load_history<K>(op.in, run.lane, run.begin, channel, history);
   int t = 0;
   for (; t + kStep <= run.valid; t += kStep) forward_step<kStep>(op, taps, run, t, history);
   for (; t < run.valid; ++t) forward_step<1>(op, taps, run, t, history);

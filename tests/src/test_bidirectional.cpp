@@ -72,11 +72,12 @@ TEST_P(GoldenCaduceus, MaskedLossAndGradientsAreTheOfficialOnes) {
                     {.objective = Objective::masked_token});
     const StepResult step = trainer.step(batch, 0.0);
     EXPECT_NEAR(step.loss, read_floats(expected, "masked_loss")[0], tolerance::kGoldenCurve.relative);
-    for (const ParameterSpec& spec : trainer.gradients().specs()) {
+    const ParameterStore& gradients = trainer.gradients();
+    for (const ParameterSpec& spec : gradients.specs()) {
       const std::string official =
           "grad." + name_in_layout(spec.name, model.config(), CheckpointLayout::caduceus);
       std::vector<float> got(static_cast<std::size_t>(spec.size()));
-      std::ranges::transform(span_of(trainer.gradients().flat(spec.name)), got.begin(),
+      std::ranges::transform(span_of(gradients.flat(spec.name)), got.begin(),
                              [&](float sum) { return sum / static_cast<float>(step.targets); });
       EXPECT_LT(relative_error(got, read_floats(expected, official)), tolerance::kGoldenGradients.relative)
           << spec.name;
