@@ -153,10 +153,11 @@ std::span<const float> record_values(const ChunkResult& result, std::int64_t lan
   return {result.records.at(lane), static_cast<std::size_t>(result.records.shape[1])};
 }
 
-Deliver one_row_a_record(EmbeddingRows& rows) {
-  return for_each_record([&rows](const ChunkResult& result, std::int64_t lane) {
+// What an equivariant model makes of both strands has none.
+Deliver one_row_a_record(EmbeddingRows& rows, bool equivariant) {
+  return for_each_record([&rows, equivariant](const ChunkResult& result, std::int64_t lane) {
     const io::RecordInfo& record = record_of(result, lane);
-    rows.add_record(record, record.strand, record_values(result, lane));
+    rows.add_record(record, equivariant ? '.' : record.strand, record_values(result, lane));
   });
 }
 
@@ -205,6 +206,10 @@ void embed(const std::vector<std::string>& arguments) {
   const InferenceOptions what = inference_options(options);
 
   const Model model = Model::load(options.records.model);
+  if (model.config().equivariant && options.both_strands()) {
+    throw UsageError(
+        "--reverse-complement average: an equivariant model reads both strands anyway; leave it out");
+  }
   const ExecutionOptions execution = line.execution().options;
   if (what.layer > model.config().n_layer) {
     throw UsageError(fmt::format("--layer {}: the model has {} layers", what.layer, model.config().n_layer));
@@ -220,11 +225,12 @@ void embed(const std::vector<std::string>& arguments) {
   TokenPosition position{.records = done};
   if (options.per_token()) position = find_token(line, options, done);
 
-  const RecordPass pass{.label = "embedding", .both_strands = options.both_strands(), .resumable = true};
+  const RecordPass pass{
+      .label = "embedding", .copies = {.both_strands = options.both_strands()}, .resumable = true};
   EmbeddingRows rows(writer);
   Deliver deliver = options.per_token()      ? one_row_a_token(rows, position.tokens)
                     : options.both_strands() ? one_row_a_strand_pair(rows)
-                                             : one_row_a_record(rows);
+                                             : one_row_a_record(rows, model.config().equivariant);
   try {
     run_records(inference, options.records.open(line.common(), chunks_for(inference, pass, position.records)),
                 pass, deliver);

@@ -7,15 +7,16 @@
 #include <utility>
 
 #include "io/chunk_stream.hpp"
+#include "pipelines/record_copies.hpp"
 #include "pipelines/token_batches.hpp"
 #include "src/inference.hpp"
 
 namespace longstrand::pipelines {
 
 struct RecordPass {
-  std::string label;          // of the progress bar
-  bool both_strands = false;  // every record is followed by its reverse complement (both_strands.hpp)
-  bool resumable = false;     // what Ctrl-C tells the user
+  std::string label;       // of the progress bar
+  CopyRule copies = {};    // of every record
+  bool resumable = false;  // what Ctrl-C tells the user
 };
 
 /// Chunks as `inference` likes them, with records in the order of the input.

@@ -2,12 +2,13 @@
 
 #include <any>
 #include <cassert>
+#include <utility>
 
 namespace longstrand::pipelines {
 
 bool BatchReader::next(TokenBatch& batch) {
   if (!batch.tag.has_value()) batch.tag = BatchOrigin{};
-  auto& origin = *std::any_cast<BatchOrigin>(&batch.tag);
+  BatchOrigin& origin = origin_of(batch);
   // Swapped before reading, the chunk gets the batch's old buffers; swapped after, the batch gets the new
   // content.
   const auto swap_buffers = [&] {
@@ -32,6 +33,10 @@ const BatchOrigin& origin_of(const TokenBatch& batch) {
   const auto* origin = std::any_cast<BatchOrigin>(&batch.tag);
   assert(origin != nullptr && "a batch that did not come from a BatchReader");
   return *origin;
+}
+
+BatchOrigin& origin_of(TokenBatch& batch) {
+  return const_cast<BatchOrigin&>(origin_of(std::as_const(batch)));
 }
 
 }  // namespace longstrand::pipelines

@@ -31,6 +31,8 @@ class BatchReader {
   io::TokenChunk chunk_;
 };
 
+/// Of a batch that came from a BatchReader.
 const BatchOrigin& origin_of(const TokenBatch& batch);
+BatchOrigin& origin_of(TokenBatch& batch);
 
 }  // namespace longstrand::pipelines

@@ -4,7 +4,7 @@
 #include <fstream>
 #include <random>
 
-#include "pipelines/both_strands.hpp"
+#include "pipelines/record_copies.hpp"
 #include "support/temporary_directory.hpp"
 
 namespace longstrand::pipelines {
@@ -37,16 +37,16 @@ TEST(TokenSpool, GivesBackWhatWentInOnBothSidesOfItsMemory) {
   }
 }
 
-class BothStrandsTest : public testing::TestWithParam<std::int64_t> {
+class RecordCopiesTest : public testing::TestWithParam<std::int64_t> {
  protected:
   void SetUp() override { std::ofstream(path_) << ">one\nACGTTTN\n>empty\n>two\nAAACCRGT\n"; }
   test::TemporaryDirectory directory_;  // of its own: tests run side by side
   std::string path_ = directory_ / "both_strands.fa";
 };
 
-TEST_P(BothStrandsTest, EveryRecordIsFollowedByItsReverseComplement) {
+TEST_P(RecordCopiesTest, EveryRecordIsFollowedByItsReverseComplement) {
   BatchReader reader(io::ChunkStream({path_}, {}, {.chunk_tokens = GetParam()}));
-  BothStrands strands(reader);
+  RecordCopies strands(reader, {.both_strands = true});
   TokenBatch batch;
   std::vector<std::string> seen;
   std::string bases;
@@ -66,9 +66,9 @@ TEST_P(BothStrandsTest, EveryRecordIsFollowedByItsReverseComplement) {
                                             "two-ACNGGTTT"}));
 }
 
-TEST_P(BothStrandsTest, OfBundlesTheReverseComplementIsInTheNextLane) {
+TEST_P(RecordCopiesTest, OfBundlesTheReverseComplementIsInTheNextLane) {
   BatchReader reader(io::ChunkStream({path_}, {}, {.chunk_tokens = GetParam(), .bundle = 3}));
-  BothStrands strands(reader);
+  RecordCopies strands(reader, {.both_strands = true});
   std::vector<std::string> seen;
   std::string bases;
   for (TokenBatch batch; strands.next(batch);) {
@@ -85,7 +85,67 @@ TEST_P(BothStrandsTest, OfBundlesTheReverseComplementIsInTheNextLane) {
                                             "two-ACNGGTTT"}));
 }
 
-INSTANTIATE_TEST_SUITE_P(ChunkTokens, BothStrandsTest, testing::Values(1, 3, 7, 8, 20, 100));
+// Of every copy, "what the model sees" / "what it is asked for", with - for no target.
+std::vector<std::string> masked_copies(const std::string& path, const CopyRule& rule,
+                                       const io::ChunkStreamOptions& chunks) {
+  BatchReader reader(io::ChunkStream({path}, {}, chunks));
+  RecordCopies copies(reader, rule);
+  std::vector<std::string> seen;
+  std::string bases, targets;
+  for (TokenBatch batch; copies.next(batch);) {
+    EXPECT_EQ(batch.targets.size(), batch.tokens.size());
+    for (std::int64_t lane = 0; lane < batch.lanes; ++lane) {
+      if (batch.starts[lane]) bases = targets = "";
+      for (std::int64_t i = lane * batch.length; i < lane * batch.length + batch.valid[lane]; ++i) {
+        const auto letter = [](std::uint8_t token) { return io::Alphabet::bases(std::span(&token, 1)); };
+        bases += batch.tokens[i] == io::kMask ? "_" : letter(batch.tokens[i]);
+        targets += batch.targets[i] == kNoTargetToken ? "-" : letter(batch.targets[i]);
+      }
+      if (batch.ends[lane]) seen.push_back(bases + "/" + targets);
+    }
+  }
+  return seen;
+}
+
+TEST_P(RecordCopiesTest, EveryBaseIsMaskedInOneRound) {
+  const std::vector<std::string> expected = {
+      "_CG_TTN/A--T---",   "A_GT_TN/-C--T--",   "AC_TT_N/--G--T-",  "/", "/", "/",
+      "_AA_CN_T/A--C--G-", "A_AC_NG_/-A--C--T", "AA_CCNGT/--A-----"};
+  for (const std::int64_t bundle : {1, 3}) {
+    EXPECT_EQ(masked_copies(path_, {.mask_rounds = 3}, {.chunk_tokens = GetParam(), .bundle = bundle}),
+              expected);
+    const auto whole =
+        masked_copies(path_, {.mask_rounds = 1}, {.chunk_tokens = GetParam(), .bundle = bundle});
+    EXPECT_EQ(whole, (std::vector<std::string>{"______N/ACGTTT-", "/", "_____N__/AAACC-GT"}));
+  }
+}
+
+TEST_P(RecordCopiesTest, BothStrandsHideTheSameBasesTogether) {
+  const std::string kBases = "ACGT";
+  for (const std::int64_t rounds : {2, 3, 5, 7}) {
+    const auto seen =
+        masked_copies(path_, {.both_strands = true, .mask_rounds = rounds}, {.chunk_tokens = GetParam()});
+    ASSERT_EQ(std::ssize(seen), 3 * 2 * rounds);
+    for (auto copy = seen.begin(); copy != seen.end(); copy += 2 * rounds) {
+      std::vector<std::string> mirrored(copy + rounds, copy + 2 * rounds);
+      for (std::string& text : mirrored) {
+        const auto end_of_bases = text.begin() + static_cast<std::ptrdiff_t>(text.size() / 2);
+        std::reverse(text.begin(), end_of_bases);
+        std::reverse(end_of_bases + 1, text.end());
+        for (char& base : text) {
+          const std::size_t index = kBases.find(base);
+          if (index != std::string::npos) base = kBases[kBases.size() - 1 - index];
+        }
+      }
+      std::ranges::sort(mirrored);
+      std::vector<std::string> forward(copy, copy + rounds);
+      std::ranges::sort(forward);
+      EXPECT_EQ(mirrored, forward);
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(ChunkTokens, RecordCopiesTest, testing::Values(1, 3, 7, 8, 20, 100));
 
 }  // namespace
 }  // namespace longstrand::pipelines
