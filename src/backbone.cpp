@@ -38,8 +38,10 @@ std::int64_t Backbone<T>::state_floats() const {
 
 template <class T>
 std::int64_t Backbone<T>::saved_bytes_per_token() const {
+  const Mixer<T>& mixer = *mixers_.front();
   const std::int64_t residual_and_normed_bytes = d_model_ * std::int64_t{sizeof(float) + sizeof(T)};
-  return layers() * (residual_and_normed_bytes + mixers_.front()->saved_bytes_per_token());
+  const std::int64_t projected_bytes = mixer.projected_width() * std::int64_t{sizeof(T)};
+  return layers() * (residual_and_normed_bytes + projected_bytes + mixer.saved_bytes_per_token());
 }
 
 template <class T>
@@ -60,13 +62,18 @@ void Backbone<T>::layer(int index, View<float, 3> residual, View<T, 3> hidden, V
                         Context& context) const {
   assert((keep == nullptr) == (saved == nullptr));
   const Arena::Scope scope(context.scratch);
-  const auto normed = (keep ? *keep : context.scratch).template take<T, 3>(hidden.shape);
+  Arena& arena = keep ? *keep : context.scratch;
+  const Mixer<T>& mixer = *mixers_[index];
+  const auto normed = arena.take<T, 3>(hidden.shape);
+  const auto projected = arena.take<T, 3>({hidden.shape[0], hidden.shape[1], mixer.projected_width()});
   // Layer 0 has nothing to add: what it takes is what it keeps.
   const auto total = keep && index > 0 ? keep->template take<float, 3>(residual.shape) : residual;
   norm(index, residual, index == 0 ? View<const T, 3>{} : hidden, total, normed, context);
-  auto kept = mixers_[index]->forward(Direction::forward, normed, state, valid, hidden, keep, context);
+  mixer.project(Direction::forward, normed, projected, context);
+  auto kept = mixer.forward(Direction::forward, projected, state, valid, hidden, keep, context);
   if (saved == nullptr) return;
   saved->normed = normed;
+  saved->projected = projected;
   saved->mixer = std::move(kept);
   saved->residual = total;
 }
@@ -100,9 +107,12 @@ void Backbone<T>::layer_backward(int index, const Saved& saved, View<float, 3> d
                                  View<const std::int64_t, 1> valid, ParameterStore& gradients,
                                  Context& context) const {
   const Arena::Scope scope(context.scratch);
+  const Mixer<T>& mixer = *mixers_[index];
   const auto d_normed = context.scratch.take<T, 3>(d_hidden.shape);
-  mixers_[index]->backward(Direction::forward, saved.normed, *saved.mixer, d_hidden, valid, d_state, d_normed,
-                           gradients, context);
+  const auto d_projected = context.scratch.take<T, 3>(saved.projected.shape);
+  mixer.backward(Direction::forward, saved.projected, *saved.mixer, d_hidden, valid, d_state, d_projected,
+                 gradients, context);
+  mixer.project_backward(Direction::forward, saved.normed, d_projected, d_normed, gradients, context);
   norm_backward(index, saved.residual, d_normed, d_residual, d_hidden, gradients, context);
 }
 

@@ -38,7 +38,7 @@ class Backbone {
   /// of layer 0.
   struct Saved {
     View<float, 3> residual;
-    View<T, 3> normed;
+    View<T, 3> normed, projected;
     std::unique_ptr<typename Mixer<T>::Saved> mixer;
   };
 

@@ -19,7 +19,8 @@ void initialise_bimamba1(const ModelConfig& config, const std::string& prefix, P
 
 template <class T>
 BiMamba1<T>::BiMamba1(const ModelConfig& config, const std::string& prefix, const ParameterStore& weights)
-    : left_to_right_(config, prefix + "mamba_fwd.", weights),
+    : tied_(config.tie_directions),
+      left_to_right_(config, prefix + "mamba_fwd.", weights),
       right_to_left_(config, prefix + "mamba_rev.",
                      prefix + (config.tie_directions ? "mamba_fwd." : "mamba_rev."), weights) {}
 
@@ -30,17 +31,29 @@ void BiMamba1<T>::prepare(bool for_backward, Context& context) {
 }
 
 template <class T>
-auto BiMamba1<T>::forward(Direction direction, View<const T, 3> x, View<float, 2> state,
-                          View<const std::int64_t, 1> valid, View<T, 3> y, Arena* keep,
-                          Context& context) const -> std::unique_ptr<Saved> {
-  return of(direction).forward(direction, x, state, valid, y, keep, context);
+void BiMamba1<T>::project(Direction direction, View<const T, 3> x, View<T, 3> projected,
+                          Context& context) const {
+  of(direction).project(direction, x, projected, context);
 }
 
 template <class T>
-void BiMamba1<T>::backward(Direction direction, View<const T, 3> x, const Saved& saved, View<const T, 3> d_y,
-                           View<const std::int64_t, 1> valid, View<float, 2> d_state, View<T, 3> d_x,
-                           ParameterStore& gradients, Context& context) const {
-  of(direction).backward(direction, x, saved, d_y, valid, d_state, d_x, gradients, context);
+auto BiMamba1<T>::forward(Direction direction, View<const T, 3> projected, View<float, 2> state,
+                          View<const std::int64_t, 1> valid, View<T, 3> y, Arena* keep,
+                          Context& context) const -> std::unique_ptr<Saved> {
+  return of(direction).forward(direction, projected, state, valid, y, keep, context);
+}
+
+template <class T>
+void BiMamba1<T>::backward(Direction direction, View<const T, 3> projected, const Saved& saved,
+                           View<const T, 3> d_y, View<const std::int64_t, 1> valid, View<float, 2> d_state,
+                           View<T, 3> d_projected, ParameterStore& gradients, Context& context) const {
+  of(direction).backward(direction, projected, saved, d_y, valid, d_state, d_projected, gradients, context);
+}
+
+template <class T>
+void BiMamba1<T>::project_backward(Direction direction, View<const T, 3> x, View<const T, 3> d_projected,
+                                   View<T, 3> d_x, ParameterStore& gradients, Context& context) const {
+  of(direction).project_backward(direction, x, d_projected, d_x, gradients, context);
 }
 
 template class BiMamba1<float>;

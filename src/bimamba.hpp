@@ -28,20 +28,27 @@ class BiMamba1 final : public Mixer<T> {
   BiMamba1(const ModelConfig& config, const std::string& prefix, const ParameterStore& weights);
 
   std::int64_t state_floats() const override { return left_to_right_.state_floats(); }
+  std::int64_t projected_width() const override { return left_to_right_.projected_width(); }
+  bool shares_projection() const override { return tied_; }
   std::int64_t saved_bytes_per_token() const override { return left_to_right_.saved_bytes_per_token(); }
   void prepare(bool for_backward, Context& context) override;
-  std::unique_ptr<Saved> forward(Direction direction, View<const T, 3> x, View<float, 2> state,
+  void project(Direction direction, View<const T, 3> x, View<T, 3> projected,
+               Context& context) const override;
+  std::unique_ptr<Saved> forward(Direction direction, View<const T, 3> projected, View<float, 2> state,
                                  View<const std::int64_t, 1> valid, View<T, 3> y, Arena* keep,
                                  Context& context) const override;
-  void backward(Direction direction, View<const T, 3> x, const Saved& saved, View<const T, 3> d_y,
-                View<const std::int64_t, 1> valid, View<float, 2> d_state, View<T, 3> d_x,
+  void backward(Direction direction, View<const T, 3> projected, const Saved& saved, View<const T, 3> d_y,
+                View<const std::int64_t, 1> valid, View<float, 2> d_state, View<T, 3> d_projected,
                 ParameterStore& gradients, Context& context) const override;
+  void project_backward(Direction direction, View<const T, 3> x, View<const T, 3> d_projected, View<T, 3> d_x,
+                        ParameterStore& gradients, Context& context) const override;
 
  private:
   const Mamba1<T>& of(Direction direction) const {
     return direction == Direction::forward ? left_to_right_ : right_to_left_;
   }
 
+  bool tied_;
   Mamba1<T> left_to_right_, right_to_left_;
 };
 

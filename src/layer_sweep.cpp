@@ -20,11 +20,13 @@ std::size_t index_of(Direction direction) { return static_cast<std::size_t>(dire
 }  // namespace
 
 template <class T>
-LayerSweep<T>::LayerSweep(const ModelConfig& config, const Backbone<T>& backbone, Workers& workers)
+LayerSweep<T>::LayerSweep(const ModelConfig& config, const Backbone<T>& backbone, Workers& workers,
+                          std::int64_t shared_projection_bytes)
     : backbone_(backbone),
       workers_(workers),
       combination_(config.combination),
       exchanges_residuals_(config.equivariant && config.exchange_residuals),
+      shared_projection_bytes_(shared_projection_bytes),
       arena_(context().device),
       saved_{Arena(context().device), Arena(context().device)} {}
 
@@ -82,12 +84,27 @@ void LayerSweep<T>::start(const SheetView& sheet, int layers, bool for_backward)
     d_residual_ = arena_.take<float, 4>(shape);
     d_state_ = arena_.take<float, 3>(states_shape);
   }
+  take_projected(for_backward);
   layers_.clear();
   for (int i = 0; i < layers; ++i) layers_.push_back(take_layer(for_backward));
   const View<T, 4> d_hidden = layers_.back().hidden;
   // Of a sum, both directions take the same gradient.
   const bool own = for_backward && combination_ == Combination::multiply;
   d_out_ = {d_hidden, own ? arena_.take<T, 4>(shape) : d_hidden};
+}
+
+template <class T>
+void LayerSweep<T>::take_projected(bool for_backward) {
+  const Mixer<T>& mixer = backbone_.mixer(0);
+  auto shape = residual_.shape;
+  shape.back() = mixer.projected_width();
+  const std::int64_t size_bytes = sheet_.tokens.size() * shape.back() * std::int64_t{sizeof(T)};
+  const bool shared = mixer.shares_projection() && size_bytes <= shared_projection_bytes_;
+  projected_ = {};
+  d_projected_ = {};
+  if (!shared) return;
+  projected_ = arena_.take<T, 4>(shape);
+  if (for_backward) d_projected_ = {arena_.take<T, 4>(shape), arena_.take<T, 4>(shape)};
 }
 
 template <class T>
@@ -123,8 +140,7 @@ void LayerSweep<T>::norm(int index) {
   const View<const T, 4> below = index == 0 ? View<const T, 4>{} : layers_[index - 1].hidden;
   if (!exchanges_residuals_) {
     for_each_chunk([&](std::int64_t chunk, int, Context& context) {
-      backbone_.norm(index, residual(chunk), below.index(chunk), residual(chunk), normed_.index(chunk),
-                     context);
+      norm_chunk(index, chunk, below.index(chunk), context);
     });
     return;
   }
@@ -134,9 +150,28 @@ void LayerSweep<T>::norm(int index) {
     });
   }
   exchange_strands(residual_, sheet_.length, context());
-  for_each_chunk([&](std::int64_t chunk, int, Context& context) {
-    backbone_.norm(index, residual(chunk), {}, residual(chunk), normed_.index(chunk), context);
-  });
+  for_each_chunk([&](std::int64_t chunk, int, Context& context) { norm_chunk(index, chunk, {}, context); });
+}
+
+/// And what follows from the normed rows for both directions.
+template <class T>
+void LayerSweep<T>::norm_chunk(int index, std::int64_t chunk, View<const T, 3> below, Context& context) {
+  const View<T, 3> normed = normed_.index(chunk);
+  backbone_.norm(index, residual(chunk), below, residual(chunk), normed, context);
+  if (projected_.empty()) return;
+  backbone_.mixer(index).project(Direction::forward, normed, projected_.index(chunk), context);
+}
+
+/// In `arena` where it is not shared.
+template <class T>
+View<const T, 3> LayerSweep<T>::projected(int index, Direction direction, std::int64_t chunk, Arena& arena,
+                                          Context& context) const {
+  if (!projected_.empty()) return projected_.index(chunk);
+  const Mixer<T>& mixer = backbone_.mixer(index);
+  const View<const T, 3> normed = normed_.index(chunk);
+  const auto of_chunk = arena.take<T, 3>({normed.shape[0], normed.shape[1], mixer.projected_width()});
+  mixer.project(direction, normed, of_chunk, context);
+  return of_chunk;
 }
 
 template <class T>
@@ -153,8 +188,10 @@ void LayerSweep<T>::walk_chunk(int index, Direction direction, std::int64_t n, C
   const View<float, 2> state = state_.index(d);
   if (n == 0) fill(state, 0.0F, context);
   if (!layer.state.empty()) copy(state, layer.state.index(d).index(chunk), context);
-  backbone_.mixer(index).forward(direction, normed_.index(chunk), state, sheet_.valid.index(chunk),
-                                 layer.out[d].index(chunk), nullptr, context);
+  const Arena::Scope scope(context.scratch);
+  backbone_.mixer(index).forward(direction, projected(index, direction, chunk, context.scratch, context),
+                                 state, sheet_.valid.index(chunk), layer.out[d].index(chunk), nullptr,
+                                 context);
 }
 
 template <class T>
@@ -200,24 +237,36 @@ void LayerSweep<T>::walk_chunk_back(int index, Direction direction, std::int64_t
   const std::size_t d = index_of(direction);
   const std::int64_t chunk = chunk_at(direction, n);
   const Mixer<T>& mixer = backbone_.mixer(index);
-  const View<const T, 3> normed = normed_.index(chunk);
   const View<const std::int64_t, 1> valid = sheet_.valid.index(chunk);
   const View<float, 2> d_state = d_state_.index(d);
   if (n == chunks() - 1) fill(d_state, 0.0F, context);
   // One stream of operations needs no room of each direction's own.
   Arena& keep = saved_[context.device.kind == DeviceKind::cuda ? 0 : d];
-  const Arena::Scope scope(keep);
+  const Arena::Scope scope(keep), scratch_scope(context.scratch);
+  const View<const T, 3> input = projected(index, direction, chunk, keep, context);
   const auto saved =
-      mixer.forward(direction, normed, layers_[index].state.index(d).index(chunk), valid, {}, &keep, context);
-  mixer.backward(direction, normed, *saved, d_out_[d].index(chunk), valid, d_state,
-                 of_directions_[d].index(chunk), gradients, context);
+      mixer.forward(direction, input, layers_[index].state.index(d).index(chunk), valid, {}, &keep, context);
+  const View<T, 3> d_input =
+      d_projected_[d].empty() ? context.scratch.take<T, 3>(input.shape) : d_projected_[d].index(chunk);
+  mixer.backward(direction, input, *saved, d_out_[d].index(chunk), valid, d_state, d_input, gradients,
+                 context);
+  if (!projected_.empty()) return;
+  mixer.project_backward(direction, normed_.index(chunk), d_input, of_directions_[d].index(chunk), gradients,
+                         context);
 }
 
 template <class T>
 void LayerSweep<T>::norm_backward(int index, const std::array<ParameterStore*, 2>& gradients) {
   for_each_chunk([&](std::int64_t chunk, int half, Context& context) {
     const View<T, 3> d_normed = of_directions_[0].index(chunk);
-    add<T>(rows(of_directions_[1].index(chunk)), rows(d_normed), context);
+    if (projected_.empty()) {
+      add<T, T>(rows(of_directions_[1].index(chunk)), rows(d_normed), context);
+    } else {
+      const View<T, 3> d_projected = d_projected_[0].index(chunk);
+      add<T, T>(rows(d_projected_[1].index(chunk)), rows(d_projected), context);
+      backbone_.mixer(index).project_backward(Direction::forward, normed_.index(chunk), d_projected, d_normed,
+                                              *gradients[half], context);
+    }
     backbone_.norm_backward(index, residual(chunk), d_normed, d_residual(chunk), d_out_[0].index(chunk),
                             *gradients[half], context);
   });
@@ -233,7 +282,7 @@ void LayerSweep<T>::leave_layer(int index) {
       convert<float, T>(rows<const float>(d_residual(chunk)), rows(d_out_[0].index(chunk)), context);
     }
     subtract<T>(rows<const T>(layers_[index - 1].hidden.index(chunk)), rows(residual(chunk)), context);
-    backbone_.norm(index - 1, residual(chunk), {}, residual(chunk), normed_.index(chunk), context);
+    norm_chunk(index - 1, chunk, {}, context);
   });
 }
 

@@ -1,15 +1,16 @@
 // The layer-major sweep over a sheet of whole records:
 //
 //   for each layer:  residual += hidden (of the layer before);  [both strands: their residuals change places]
-//                    normed = RMSNorm(residual)
-//                    chunks left to right:  out_f = mixer(forward, normed)
-//                    chunks right to left:  out_r = mixer(reverse, normed)
+//                    normed = RMSNorm(residual);  projected = mixer's projection of normed
+//                    chunks left to right:  out_f = mixer(forward, projected)
+//                    chunks right to left:  out_r = mixer(reverse, projected)
 //                    hidden = out_f + out_r, or their product
 //
 // Without backward it holds the residual and three arrays of T of the whole sheet. For backward it keeps the
 // hidden rows of every layer, from which the residual of the layer below is had back by subtraction, and the
 // states between chunks; each chunk is computed again, once, on the way back. The two directions know nothing
-// of each other, so that two threads can walk them at once.
+// of each other, so that two threads can walk them at once; but where they share a projection and the sheet
+// is not too large, it is made once, for the whole sheet.
 #pragma once
 
 #include <array>
@@ -25,8 +26,13 @@ namespace longstrand {
 template <class T>
 class LayerSweep {
  public:
+  /// What the shared projection of a sheet may take: 512 Ki tokens of d_model 256 in bfloat16. Backward takes
+  /// three times that.
+  static constexpr std::int64_t kSharedProjection_bytes = std::int64_t{1} << 30;
+
   /// All must outlive it.
-  LayerSweep(const ModelConfig& config, const Backbone<T>& backbone, Workers& workers);
+  LayerSweep(const ModelConfig& config, const Backbone<T>& backbone, Workers& workers,
+             std::int64_t shared_projection_bytes = kSharedProjection_bytes);
 
   /// Runs a sheet, on the backbone's device, through the first `layers` layers. `for_backward`: all of them,
   /// and backward() may follow. Everything it takes lies in its own memory until the next call.
@@ -51,8 +57,12 @@ class LayerSweep {
   };
 
   void start(const SheetView& sheet, int layers, bool for_backward);
+  void take_projected(bool for_backward);
   Layer take_layer(bool for_backward);
   void norm(int index);
+  void norm_chunk(int index, std::int64_t chunk, View<const T, 3> below, Context& context);
+  View<const T, 3> projected(int index, Direction direction, std::int64_t chunk, Arena& arena,
+                             Context& context) const;
   void walk_chunk(int index, Direction direction, std::int64_t n, Context& context);
   void combine_outputs(int index);
   void split_gradient(int index);
@@ -73,6 +83,7 @@ class LayerSweep {
   Workers& workers_;
   Combination combination_;
   bool exchanges_residuals_;
+  std::int64_t shared_projection_bytes_;
 
   Arena arena_;                 // of the whole sheet
   std::array<Arena, 2> saved_;  // of the chunk that each direction walks back
@@ -85,6 +96,8 @@ class LayerSweep {
   std::array<View<T, 4>, 2> of_directions_;  // outputs; on the way back gradients of the normed rows
   std::array<View<T, 4>, 2> d_out_;          // gradients of the outputs; the first also that of hidden
   View<float, 3> state_, d_state_;           // [2, lanes, state_floats]
+  View<T, 4> projected_;                     // [chunks, lanes, T, projected_width]; empty where not shared
+  std::array<View<T, 4>, 2> d_projected_;    // likewise, of each direction
   std::vector<Layer> layers_;
 };
 

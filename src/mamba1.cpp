@@ -57,7 +57,6 @@ void initialise_mamba1(const ModelConfig& config, const std::string& prefix, Par
 
 template <class T>
 struct Mamba1<T>::Activations : Saved {
-  View<T, 3> xz;               // [B, T, 2 d_inner]
   View<T, 3> u;                // [B, T, d_inner]
   View<T, 3> x_dbl;            // [B, T, dt_rank + 2 d_state]
   View<T, 3> delta;            // [B, T, d_inner]
@@ -97,7 +96,7 @@ void Mamba1<T>::prepare(bool for_backward, Context& context) {
 
 template <class T>
 std::int64_t Mamba1<T>::saved_bytes_per_token() const {
-  const std::int64_t activations = 5 * d_inner_ + dt_rank_ + 2 * d_state_;  // xz, u, delta, y; x_dbl
+  const std::int64_t activations = 3 * d_inner_ + dt_rank_ + 2 * d_state_;  // u, delta, y; x_dbl
   const std::int64_t checkpoints_bytes =
       d_inner_ * d_state_ * std::int64_t{sizeof(float)} / scan_checkpoint_tokens(decay_.view().device.kind);
   return activations * std::int64_t{sizeof(T)} + checkpoints_bytes;
@@ -120,7 +119,6 @@ template <class T>
 auto Mamba1<T>::take_activations(std::int64_t lanes, std::int64_t tokens, bool for_backward,
                                  Arena& arena) const -> Activations {
   Activations a;
-  a.xz = arena.take<T, 3>({lanes, tokens, 2 * d_inner_});
   a.u = arena.take<T, 3>({lanes, tokens, d_inner_});
   a.x_dbl = arena.take<T, 3>({lanes, tokens, dt_rank_ + 2 * d_state_});
   a.delta = arena.take<T, 3>({lanes, tokens, d_inner_});
@@ -134,10 +132,10 @@ auto Mamba1<T>::take_activations(std::int64_t lanes, std::int64_t tokens, bool f
 }
 
 template <class T>
-CausalConvInput<T> Mamba1<T>::conv_input(Direction direction, const Activations& a,
+CausalConvInput<T> Mamba1<T>::conv_input(Direction direction, View<const T, 3> projected,
                                          View<const float, 3> state,
                                          View<const std::int64_t, 1> valid) const {
-  return {.x = a.xz.columns(0, d_inner_),
+  return {.x = projected.columns(0, d_inner_),
           .weight = conv_weight_,
           .bias = conv_bias_,
           .state = state,
@@ -146,14 +144,14 @@ CausalConvInput<T> Mamba1<T>::conv_input(Direction direction, const Activations&
 }
 
 template <class T>
-SelectiveScanInput<T> Mamba1<T>::scan_input(Direction direction, const Activations& a,
-                                            View<const float, 3> state,
+SelectiveScanInput<T> Mamba1<T>::scan_input(Direction direction, View<const T, 3> projected,
+                                            const Activations& a, View<const float, 3> state,
                                             View<const std::int64_t, 1> valid) const {
   return {.u = a.u,
           .delta = a.delta,
           .b = a.x_dbl.columns(dt_rank_, d_state_),
           .c = a.x_dbl.columns(dt_rank_ + d_state_, d_state_),
-          .z = a.xz.columns(d_inner_, d_inner_),
+          .z = projected.columns(d_inner_, d_inner_),
           .decay = decay_.view(),
           .d = d_,
           .delta_bias = dt_proj_bias_,
@@ -163,44 +161,45 @@ SelectiveScanInput<T> Mamba1<T>::scan_input(Direction direction, const Activatio
 }
 
 template <class T>
-auto Mamba1<T>::forward(Direction direction, View<const T, 3> x, View<float, 2> state,
+void Mamba1<T>::project(Direction, View<const T, 3> x, View<T, 3> projected, Context& context) const {
+  linear_forward<T, T>(rows(x), in_proj_, rows(projected), context);
+}
+
+template <class T>
+auto Mamba1<T>::forward(Direction direction, View<const T, 3> projected, View<float, 2> state,
                         View<const std::int64_t, 1> valid, View<T, 3> y, Arena* keep, Context& context) const
     -> std::unique_ptr<Saved> {
   const Arena::Scope scope(context.scratch);
   const bool for_backward = keep != nullptr;
-  Activations a = take_activations(x.shape[0], x.shape[1], for_backward, keep ? *keep : context.scratch);
+  Activations a =
+      take_activations(projected.shape[0], projected.shape[1], for_backward, keep ? *keep : context.scratch);
   if (for_backward) copy(state, a.state, context);
-  linear_forward<T, T>(rows(x), in_proj_, rows(a.xz), context);
-  causal_conv_forward<T>(conv_input(direction, a, conv_state(state), valid), a.u, conv_state(state), context);
+  causal_conv_forward<T>(conv_input(direction, projected, conv_state(state), valid), a.u, conv_state(state),
+                         context);
   linear_forward<T, T>(rows<const T>(a.u), x_proj_, rows(a.x_dbl), context);
   linear_forward<T, T>(rows<const T>(a.x_dbl).columns(0, dt_rank_), dt_proj_, rows(a.delta), context);
   const SelectiveScanOutput<T> scanned{.out = a.y, .state = scan_state(state), .checkpoints = a.checkpoints};
-  selective_scan_forward<T>(scan_input(direction, a, scan_state(state), valid), scanned, context);
+  selective_scan_forward<T>(scan_input(direction, projected, a, scan_state(state), valid), scanned, context);
   if (!y.empty()) linear_forward<T, T>(rows<const T>(a.y), out_proj_, rows(y), context);
   return for_backward ? std::make_unique<Activations>(std::move(a)) : nullptr;
 }
 
 template <class T>
-void Mamba1<T>::backward(Direction direction, View<const T, 3> x, const Saved& saved, View<const T, 3> d_y,
-                         View<const std::int64_t, 1> valid, View<float, 2> d_state, View<T, 3> d_x,
-                         ParameterStore& gradients, Context& context) const {
+void Mamba1<T>::backward(Direction direction, View<const T, 3> projected, const Saved& saved,
+                         View<const T, 3> d_y, View<const std::int64_t, 1> valid, View<float, 2> d_state,
+                         View<T, 3> d_projected, ParameterStore& gradients, Context& context) const {
   const auto& a = static_cast<const Activations&>(saved);
   const Arena::Scope scope(context.scratch);
-  const std::int64_t lanes = x.shape[0], tokens = x.shape[1];
   const auto gradient = [&](const char* name) { return gradients.matrix(prefix_ + name); };
-  const auto gradient_of_projection = [&](const char* name) {
-    return gradients.matrix(projections_prefix_ + name);
-  };
   const auto gradient_flat = [&](const char* name) { return gradients.flat(prefix_ + name); };
-  const auto d_xz = context.scratch.take<T, 3>(a.xz.shape);
   const auto d_u = context.scratch.take<T, 3>(a.u.shape);
   const auto d_x_dbl = context.scratch.take<T, 3>(a.x_dbl.shape);
   const auto d_delta = context.scratch.take<T, 3>(a.delta.shape);
-  const auto d_gated = context.scratch.take<T, 3>({lanes, tokens, d_inner_});
+  const auto d_gated = context.scratch.take<T, 3>(a.y.shape);
 
   linear_backward_input<T>(rows(d_y), out_proj_, rows(d_gated), GradientMode::overwrite, context);
-  linear_backward_weight<T>(rows(d_y), rows<const T>(a.y), gradient_of_projection("out_proj.weight"),
-                            context);
+  linear_backward_weight<T>(rows(d_y), rows<const T>(a.y),
+                            gradients.matrix(projections_prefix_ + "out_proj.weight"), context);
 
   const SelectiveScanGradient<T> scan{.d_out = d_gated,
                                       .checkpoints = a.checkpoints,
@@ -208,12 +207,12 @@ void Mamba1<T>::backward(Direction direction, View<const T, 3> x, const Saved& s
                                       .d_delta = d_delta,
                                       .d_b = d_x_dbl.columns(dt_rank_, d_state_),
                                       .d_c = d_x_dbl.columns(dt_rank_ + d_state_, d_state_),
-                                      .d_z = d_xz.columns(d_inner_, d_inner_),
+                                      .d_z = d_projected.columns(d_inner_, d_inner_),
                                       .d_a_log = gradient("A_log"),
                                       .d_d = gradient_flat("D"),
                                       .d_delta_bias = gradient_flat("dt_proj.bias"),
                                       .d_state = scan_state(d_state)};
-  selective_scan_backward<T>(scan_input(direction, a, scan_state(a.state), valid), scan, context);
+  selective_scan_backward<T>(scan_input(direction, projected, a, scan_state(a.state), valid), scan, context);
 
   const auto d_rank = rows(d_x_dbl).columns(0, dt_rank_);
   linear_backward_input<T>(rows<const T>(d_delta), dt_proj_, d_rank, GradientMode::overwrite, context);
@@ -223,14 +222,19 @@ void Mamba1<T>::backward(Direction direction, View<const T, 3> x, const Saved& s
   linear_backward_weight<T>(rows<const T>(d_x_dbl), rows<const T>(a.u), gradient("x_proj.weight"), context);
 
   const CausalConvGradient<T> conv{.d_out = d_u,
-                                   .d_x = d_xz.columns(0, d_inner_),
+                                   .d_x = d_projected.columns(0, d_inner_),
                                    .d_weight = gradient("conv1d.weight"),
                                    .d_bias = gradient_flat("conv1d.bias"),
                                    .d_state = conv_state(d_state)};
-  causal_conv_backward<T>(conv_input(direction, a, conv_state(a.state), valid), conv, context);
+  causal_conv_backward<T>(conv_input(direction, projected, conv_state(a.state), valid), conv, context);
+}
 
-  linear_backward_input<T>(rows<const T>(d_xz), in_proj_, rows(d_x), GradientMode::overwrite, context);
-  linear_backward_weight<T>(rows<const T>(d_xz), rows(x), gradient_of_projection("in_proj.weight"), context);
+template <class T>
+void Mamba1<T>::project_backward(Direction, View<const T, 3> x, View<const T, 3> d_projected, View<T, 3> d_x,
+                                 ParameterStore& gradients, Context& context) const {
+  linear_backward_input<T>(rows(d_projected), in_proj_, rows(d_x), GradientMode::overwrite, context);
+  linear_backward_weight<T>(rows(d_projected), rows(x),
+                            gradients.matrix(projections_prefix_ + "in_proj.weight"), context);
 }
 
 template class Mamba1<float>;

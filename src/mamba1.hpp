@@ -37,14 +37,20 @@ class Mamba1 final : public Mixer<T> {
          const ParameterStore& weights);
 
   std::int64_t state_floats() const override { return (d_conv_ - 1 + d_state_) * d_inner_; }
+  std::int64_t projected_width() const override { return 2 * d_inner_; }
+  bool shares_projection() const override { return true; }
   std::int64_t saved_bytes_per_token() const override;
   void prepare(bool for_backward, Context& context) override;
-  std::unique_ptr<Saved> forward(Direction direction, View<const T, 3> x, View<float, 2> state,
+  void project(Direction direction, View<const T, 3> x, View<T, 3> projected,
+               Context& context) const override;
+  std::unique_ptr<Saved> forward(Direction direction, View<const T, 3> projected, View<float, 2> state,
                                  View<const std::int64_t, 1> valid, View<T, 3> y, Arena* keep,
                                  Context& context) const override;
-  void backward(Direction direction, View<const T, 3> x, const Saved& saved, View<const T, 3> d_y,
-                View<const std::int64_t, 1> valid, View<float, 2> d_state, View<T, 3> d_x,
+  void backward(Direction direction, View<const T, 3> projected, const Saved& saved, View<const T, 3> d_y,
+                View<const std::int64_t, 1> valid, View<float, 2> d_state, View<T, 3> d_projected,
                 ParameterStore& gradients, Context& context) const override;
+  void project_backward(Direction direction, View<const T, 3> x, View<const T, 3> d_projected, View<T, 3> d_x,
+                        ParameterStore& gradients, Context& context) const override;
 
  private:
   struct Activations;
@@ -52,10 +58,10 @@ class Mamba1 final : public Mixer<T> {
                                Arena& arena) const;
   View<float, 3> conv_state(View<float, 2> state) const;  // [B, d_conv - 1, d_inner]
   View<float, 3> scan_state(View<float, 2> state) const;  // [B, d_state, d_inner]
-  CausalConvInput<T> conv_input(Direction direction, const Activations& a, View<const float, 3> state,
+  CausalConvInput<T> conv_input(Direction direction, View<const T, 3> projected, View<const float, 3> state,
                                 View<const std::int64_t, 1> valid) const;
-  SelectiveScanInput<T> scan_input(Direction direction, const Activations& a, View<const float, 3> state,
-                                   View<const std::int64_t, 1> valid) const;
+  SelectiveScanInput<T> scan_input(Direction direction, View<const T, 3> projected, const Activations& a,
+                                   View<const float, 3> state, View<const std::int64_t, 1> valid) const;
 
   std::int64_t d_inner_, d_state_, d_conv_, dt_rank_;
   std::string prefix_, projections_prefix_;

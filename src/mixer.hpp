@@ -25,8 +25,8 @@ enum class Sweep : std::uint8_t {
   layer_major,  // for each layer, all chunks, in both directions: keeps the layer's input of the whole record
 };
 
-/// A walk goes over the chunks of a record in one direction, with a state of its own. Causal mixers are only
-/// ever walked forward.
+/// A layer's input is projected, each token by itself; then a walk goes over the chunks of a record in one
+/// direction, with a state of its own. Causal mixers are only ever walked forward.
 template <class T>
 class Mixer {
  public:
@@ -39,23 +39,33 @@ class Mixer {
 
   /// Floats of recurrent state per lane, of one direction.
   virtual std::int64_t state_floats() const = 0;
+  /// Width of the projected input.
+  virtual std::int64_t projected_width() const = 0;
+  /// Whether it is the same for both directions.
+  virtual bool shares_projection() const = 0;
   /// About what forward keeps of a token for backward, in one direction.
   virtual std::int64_t saved_bytes_per_token() const = 0;
   /// Brings weights into the form that the operations take; again after every change of the weights.
   virtual void prepare(bool for_backward, Context& context) = 0;
 
-  /// x [B, T, D] -> y [B, T, D]; state [B, state_floats] goes from before the walk over the chunk to after
-  /// it; valid [B]. With `keep`, returns what backward needs, stored there; without, nullptr. y may be empty
+  /// x [B, T, D] -> projected [B, T, projected_width].
+  virtual void project(Direction direction, View<const T, 3> x, View<T, 3> projected,
+                       Context& context) const = 0;
+  /// projected -> y [B, T, D]; state [B, state_floats] goes from before the walk over the chunk to after it;
+  /// valid [B]. With `keep`, returns what backward needs, stored there; without, nullptr. y may be empty
   /// where nothing but that and the state is wanted.
-  virtual std::unique_ptr<Saved> forward(Direction direction, View<const T, 3> x, View<float, 2> state,
-                                         View<const std::int64_t, 1> valid, View<T, 3> y, Arena* keep,
-                                         Context& context) const = 0;
+  virtual std::unique_ptr<Saved> forward(Direction direction, View<const T, 3> projected,
+                                         View<float, 2> state, View<const std::int64_t, 1> valid,
+                                         View<T, 3> y, Arena* keep, Context& context) const = 0;
 
-  /// d_y [B, T, D] -> d_x [B, T, D], overwritten; d_state [B, state_floats] goes from the gradient of the
+  /// d_y [B, T, D] -> d_projected, overwritten; d_state [B, state_floats] goes from the gradient of the
   /// state after the walk to that of the state before it; parameter gradients are added to `gradients`.
-  virtual void backward(Direction direction, View<const T, 3> x, const Saved& saved, View<const T, 3> d_y,
-                        View<const std::int64_t, 1> valid, View<float, 2> d_state, View<T, 3> d_x,
-                        ParameterStore& gradients, Context& context) const = 0;
+  virtual void backward(Direction direction, View<const T, 3> projected, const Saved& saved,
+                        View<const T, 3> d_y, View<const std::int64_t, 1> valid, View<float, 2> d_state,
+                        View<T, 3> d_projected, ParameterStore& gradients, Context& context) const = 0;
+  /// d_projected -> d_x [B, T, D], overwritten; parameter gradients are added to `gradients`.
+  virtual void project_backward(Direction direction, View<const T, 3> x, View<const T, 3> d_projected,
+                                View<T, 3> d_x, ParameterStore& gradients, Context& context) const = 0;
 };
 
 /// A mixer by name. `prefix` is the layer's, as "backbone.layers.0.mixer.".
