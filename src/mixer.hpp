@@ -1,7 +1,8 @@
 // The sequence layer of a block: what the table below names, declares its parameters and takes part in a
 // sweep.
 //
-// To add one: a class derived from Mixer<T>, and a row in mixer.cpp.
+// To add one: a class derived from Mixer<T>, and a row in mixer.cpp. To add a sweep: a value of Sweep, and an
+// engine for it in inference.cpp and in trainer.cpp, whose readout and head serve all sweeps.
 #pragma once
 
 #include <memory>

@@ -41,15 +41,24 @@ std::int64_t RecordSheet::index_of(std::int64_t lane, std::int64_t position) con
   return (chunk * lanes() + lane) * chunk_tokens_ + position % chunk_tokens_;
 }
 
-/// `convert(value, other_strand)`.
+/// `convert(value, other_strand)`. Run by run, as chunks end.
 template <class E, class Convert>
 void RecordSheet::write_strands(std::int64_t record, std::int64_t begin, std::span<const std::uint8_t> values,
                                 std::vector<E>& to, Convert convert) const {
-  const std::int64_t lane = record * strands_;
-  assert(begin >= 0 && begin + std::ssize(values) <= length_[lane]);
-  for (std::int64_t i = 0; i < std::ssize(values); ++i) {
-    to[index_of(lane, begin + i)] = convert(values[i], false);
-    if (strands_ == 2) to[index_of(lane + 1, length_[lane] - 1 - begin - i)] = convert(values[i], true);
+  const std::int64_t lane = record * strands_, count = std::ssize(values);
+  assert(begin >= 0 && begin + count <= length_[lane]);
+  for (std::int64_t i = 0; i < count;) {
+    const std::int64_t position = begin + i;
+    const std::int64_t run = std::min(count - i, chunk_tokens_ - position % chunk_tokens_);
+    E* out = to.data() + index_of(lane, position);
+    for (const std::int64_t end = i + run; i < end; ++i) *out++ = convert(values[i], false);
+  }
+  if (strands_ == 1) return;
+  for (std::int64_t i = 0; i < count;) {
+    const std::int64_t position = length_[lane] - 1 - begin - i;
+    const std::int64_t run = std::min(count - i, position % chunk_tokens_ + 1);
+    E* out = to.data() + index_of(lane + 1, position);
+    for (const std::int64_t end = i + run; i < end; ++i) *out-- = convert(values[i], true);
   }
 }
 
