@@ -28,11 +28,17 @@ std::byte* allocate(std::size_t size_bytes, Device device) {
   check(cudaSetDevice(device.index), "select the device");
   void* pointer = nullptr;
   check(cudaMalloc(&pointer, size_bytes), concat(size_bytes >> 20, " MiB are needed").c_str());
-  zero(static_cast<std::byte*>(pointer), size_bytes, device);
   return static_cast<std::byte*>(pointer);
 }
 
 void deallocate(std::byte* pointer) noexcept { cudaFree(pointer); }
+
+bool has_room(std::size_t size_bytes, Device device) {
+  check(cudaSetDevice(device.index), "select the device");
+  std::size_t free_bytes = 0, total_bytes = 0;
+  check(cudaMemGetInfo(&free_bytes, &total_bytes), "read the device's memory");
+  return size_bytes + total_bytes / 16 <= free_bytes;
+}
 
 void zero(std::byte* pointer, std::size_t size_bytes, Device device) {
   check(cudaSetDevice(device.index), "select the device");
@@ -57,7 +63,10 @@ PinnedMemory allocate_pinned(std::size_t size_bytes) noexcept {
   return PinnedMemory(static_cast<std::byte*>(pointer));
 }
 
-void deallocate_pinned(std::byte* pointer) noexcept { cudaFreeHost(pointer); }
+void deallocate_pinned(std::byte* pointer) noexcept {
+  cudaDeviceSynchronize();
+  cudaFreeHost(pointer);
+}
 
 namespace {
 

@@ -23,21 +23,30 @@ struct DeviceOutOfMemory : std::runtime_error {
 /// Of a GPU, in all.
 std::int64_t device_memory_bytes(Device device);
 
+/// Where a block goes that would leave a GPU less than a sixteenth of its memory.
+enum class Overflow : std::uint8_t {
+  none,     // on the GPU as long as it fits
+  to_host,  // into memory of the host, which the GPU's operations reach by themselves, at the speed of the
+            // bus
+};
+
 /// A zero-filled block on a device, aligned to kAlignment_bytes. Throws std::bad_alloc, or DeviceOutOfMemory
 /// on a GPU.
 class Buffer {
  public:
   Buffer() = default;
-  explicit Buffer(std::size_t size_bytes, Device device = {});
+  explicit Buffer(std::size_t size_bytes, Device device = {}, Overflow overflow = Overflow::none);
 
   std::byte* data() const { return data_.get(); }
   std::size_t size_bytes() const { return size_bytes_; }
   Device device() const { return device_; }
+  bool overflowed() const { return data_.get_deleter().place == Place::pinned; }
   void zero();
 
  private:
+  enum class Place : std::uint8_t { host, device, pinned };
   struct Free {
-    DeviceKind kind;
+    Place place = Place::host;
     void operator()(std::byte* pointer) const noexcept;
   };
   std::unique_ptr<std::byte, Free> data_{nullptr, Free{}};
@@ -71,7 +80,8 @@ class Array {
 /// it, so that a steady workload allocates nothing. The contents are undefined. One thread at a time.
 class Arena {
  public:
-  explicit Arena(Device device = {}) : device_(device) {}
+  explicit Arena(Device device = {}, Overflow overflow = Overflow::none)
+      : device_(device), overflow_(overflow) {}
 
   template <class T, int Rank>
   View<T, Rank> take(std::array<std::int64_t, Rank> shape) {
@@ -80,6 +90,8 @@ class Arena {
     return {static_cast<T*>(take_bytes(static_cast<std::size_t>(count) * sizeof(T))), shape, device_};
   }
   std::size_t high_water_bytes() const { return high_water_bytes_; }
+  /// Of a GPU's, what lies in the host's memory.
+  std::size_t overflow_bytes() const;
   Device device() const { return device_; }
 
   /// Gives back, on destruction, everything taken since construction.
@@ -101,6 +113,7 @@ class Arena {
   void release_to(std::size_t block, std::size_t used_bytes);
 
   Device device_;
+  Overflow overflow_;
   std::vector<Buffer> blocks_;
   std::size_t block_ = 0;       // index of the block in use
   std::size_t used_bytes_ = 0;  // of that block

@@ -317,6 +317,25 @@ LONGSTRAND_CUDA_TEST(FarOffsets, Elementwise) {
   });
 }
 
+/// Not for its offsets, but because it wants all memory for itself.
+LONGSTRAND_CUDA_TEST(FarOffsets, WhatDoesNotFitGoesToTheHost) {
+  constexpr std::size_t kBlock_bytes = std::size_t{8} << 30;
+  std::vector<Buffer> taken;
+  do {
+    taken.emplace_back(kBlock_bytes, device_under_test(), Overflow::to_host);
+  } while (!taken.back().overflowed());
+  Arena arena(device_under_test(), Overflow::to_host);
+  const Arena::Scope scope(arena);
+  const std::int64_t size = kBlock_bytes / sizeof(float);
+  const auto a = arena.take<float, 1>({size}), b = arena.take<float, 1>({1000});
+  EXPECT_EQ(arena.overflow_bytes(), kBlock_bytes) << "the small one has room on the GPU";
+  fill(a, 1.0F, context());
+  fill(b, 2.0F, context());
+  add(b, a.slice(size - 1000, 1000), context());
+  EXPECT_EQ(values_of(a.slice(size - 1001, 1001)).front(), 1.0);
+  EXPECT_EQ(values_of(a.slice(size - 1000, 1000)), Doubles(1000, 3.0));
+}
+
 /// The sum copies the last rows to the first ones of the other strand, and the exchange brings them back.
 LONGSTRAND_CUDA_TEST(FarOffsets, Strands) {
   constexpr std::int64_t kChannels = 64;
