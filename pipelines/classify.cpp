@@ -25,6 +25,7 @@ struct ClassifyOptions {
 
 void add_options(CommandLine& line, ClassifyOptions& options) {
   options.records.add_to(line, "as trained");
+  options.records.add_strands_to(line, "Classes", "a record's probabilities and its reverse complement's");
   // clang-format off
   line.group("Output").add_options()
       ("output,o", po::value(&options.output)->default_value("-")->value_name("OUT.tsv"),
@@ -107,9 +108,9 @@ ConfusionMatrix write_table(Inference& inference, const CommandLine& line, const
   const bool evaluates = !true_classes.empty();
   io::TsvWriter table(options.output, columns(labels, evaluates));
   ConfusionMatrix confusion(labels);
-  const auto add_row = [&](const ChunkResult& result, std::int64_t lane) {
+  const auto add_row = [&](const ChunkResult& result, std::int64_t lane,
+                           std::span<const float> probabilities) {
     const io::RecordInfo& record = record_of(result, lane);
-    const std::span<const float> probabilities(result.records.at(lane), labels.size());
     const auto predicted = std::ranges::max_element(probabilities) - probabilities.begin();
     table.cell(record.name).cell(record.begin).cell(record.begin + record.length).cell(labels[predicted]);
     for (const float probability : probabilities) table.cell(probability);
@@ -120,9 +121,9 @@ ConfusionMatrix write_table(Inference& inference, const CommandLine& line, const
     }
     table.end_row();
   };
-  const RecordPass pass{.label = "classifying"};
+  const RecordPass pass{.label = "classifying", .copies = {.both_strands = options.records.both_strands()}};
   run_records(inference, options.records.open(line.common(), chunks_for(inference, pass)), pass,
-              for_each_record(add_row));
+              for_each_mean(pass.copies, add_row));
   table.commit();
   return confusion;
 }
@@ -149,6 +150,7 @@ void classify(const std::vector<std::string>& arguments) {
   }
   take_windows_of(*model.classifier(), line, options.records);
   options.records.check(line);
+  options.records.check(model.config());
   const std::vector<std::string>& labels = model.classifier()->labels;
   std::vector<std::int64_t> true_classes;  // by file
   if (truth) true_classes = classes_of(*truth, labels);

@@ -21,11 +21,9 @@ struct EmbedOptions {
   std::string output;
   std::string pool;
   std::string layer;
-  std::string reverse_complement;
   bool resume = false;
 
   bool per_token() const { return pool == "none"; }
-  bool both_strands() const { return reverse_complement == "average"; }
 };
 
 void add_options(CommandLine& line, EmbedOptions& options) {
@@ -36,10 +34,10 @@ void add_options(CommandLine& line, EmbedOptions& options) {
            ->notifier(one_of("pool", {"mean", "last", "max", "none"})),
            "mean, last or max over the record's bases, or none: one row a base")
       ("layer", po::value(&options.layer)->default_value("final")->value_name("K"),
-           "1 ... number of layers: the residual stream behind that layer; final: behind the last norm; logits")
-      ("reverse-complement", po::value(&options.reverse_complement)->default_value("none")->value_name("HOW")
-           ->notifier(one_of("reverse-complement", {"none", "average"})),
-           "average: the mean of a record's embedding and its reverse complement's");
+           "1 ... number of layers: the residual stream behind that layer; final: behind the last norm; logits");
+  // clang-format on
+  options.records.add_strands_to(line, "Embeddings", "a record's embedding and its reverse complement's");
+  // clang-format off
   line.group("Output").add_options()
       ("output,o", po::value(&options.output)->required()->value_name("OUT.h5ad"), "the file to write")
       ("resume", po::bool_switch(&options.resume), "go on with what an interrupted run of this command left");
@@ -52,7 +50,7 @@ void add_options(CommandLine& line, EmbedOptions& options) {
 void check(const EmbedOptions& options, const CommandLine& line) {
   options.records.check(line);
   if (options.output == "-") throw UsageError("--output -: HDF5 cannot be streamed; give a file's name");
-  if (options.per_token() && options.both_strands()) {
+  if (options.per_token() && options.records.both_strands()) {
     throw UsageError("--reverse-complement average needs --pool mean, last or max");
   }
   if (options.resume &&
@@ -100,7 +98,7 @@ std::string fingerprint(const EmbedOptions& options, const Model& model, Precisi
   return fmt::format(
       "model {} precision {} pool {} layer {} reverse-complement {} window {} stride {} "
       "regions {} {} split {} {} reference {} ambiguous {} inputs {}",
-      model.fingerprint(), precision_name(precision), options.pool, options.layer, options.reverse_complement,
+      model.fingerprint(), precision_name(precision), options.pool, options.layer, records.reverse_complement,
       records.window, records.stride, fmt::join(records.regions, ","), identity_or_none(records.regions_file),
       identity_or_none(records.split), records.only, reference.empty() ? "" : identity_of(reference),
       records.input.reading.ambiguous, fmt::join(inputs, ","));
@@ -117,7 +115,7 @@ io::AnnDataSettings settings(const CommandLine& line, const EmbedOptions& option
                   {"seed", static_cast<std::int64_t>(line.common().seed)},
                   {"pooling", options.pool},
                   {"layer", options.layer},
-                  {"reverse_complement", options.reverse_complement},
+                  {"reverse_complement", options.records.reverse_complement},
                   {"window", options.records.window},
                   {"stride", options.records.stride},
                   {"precision", precision_name(precision)}}};
@@ -149,31 +147,14 @@ TokenPosition find_token(const CommandLine& line, const EmbedOptions& options, s
 // What every chunk's result becomes.
 using Deliver = std::function<void(const ChunkResult&)>;
 
-std::span<const float> record_values(const ChunkResult& result, std::int64_t lane) {
-  return {result.records.at(lane), static_cast<std::size_t>(result.records.shape[1])};
-}
-
-// What an equivariant model makes of both strands has none.
-Deliver one_row_a_record(EmbeddingRows& rows, bool equivariant) {
-  return for_each_record([&rows, equivariant](const ChunkResult& result, std::int64_t lane) {
+// What is made of both strands has none.
+Deliver one_row_a_record(EmbeddingRows& rows, const CopyRule& copies, bool equivariant) {
+  const bool of_both_strands = copies.both_strands || equivariant;
+  return for_each_mean(copies, [&rows, of_both_strands](const ChunkResult& result, std::int64_t lane,
+                                                        std::span<const float> values) {
     const io::RecordInfo& record = record_of(result, lane);
-    rows.add_record(record, equivariant ? '.' : record.strand, record_values(result, lane));
+    rows.add_record(record, of_both_strands ? '.' : record.strand, values);
   });
-}
-
-// A record and its reverse complement come one after the other; the mean of the two has no strand.
-Deliver one_row_a_strand_pair(EmbeddingRows& rows) {
-  return for_each_record(
-      [&rows, first = std::vector<float>()](const ChunkResult& result, std::int64_t lane) mutable {
-        const std::span<const float> values = record_values(result, lane);
-        if (first.empty()) {
-          first.assign(values.begin(), values.end());
-          return;
-        }
-        std::ranges::transform(first, values, first.begin(), [](float a, float b) { return (a + b) / 2; });
-        rows.add_record(record_of(result, lane), '.', first);
-        first.clear();
-      });
 }
 
 // `skip` tokens of the first record were written by an earlier run.
@@ -206,10 +187,7 @@ void embed(const std::vector<std::string>& arguments) {
   const InferenceOptions what = inference_options(options);
 
   const Model model = Model::load(options.records.model);
-  if (model.config().equivariant && options.both_strands()) {
-    throw UsageError(
-        "--reverse-complement average: an equivariant model reads both strands anyway; leave it out");
-  }
+  options.records.check(model.config());
   const ExecutionOptions execution = line.execution().options;
   if (what.layer > model.config().n_layer) {
     throw UsageError(fmt::format("--layer {}: the model has {} layers", what.layer, model.config().n_layer));
@@ -226,11 +204,11 @@ void embed(const std::vector<std::string>& arguments) {
   if (options.per_token()) position = find_token(line, options, done);
 
   const RecordPass pass{
-      .label = "embedding", .copies = {.both_strands = options.both_strands()}, .resumable = true};
+      .label = "embedding", .copies = {.both_strands = options.records.both_strands()}, .resumable = true};
   EmbeddingRows rows(writer);
-  Deliver deliver = options.per_token()      ? one_row_a_token(rows, position.tokens)
-                    : options.both_strands() ? one_row_a_strand_pair(rows)
-                                             : one_row_a_record(rows, model.config().equivariant);
+  const Deliver deliver = options.per_token()
+                              ? one_row_a_token(rows, position.tokens)
+                              : one_row_a_record(rows, pass.copies, model.config().equivariant);
   try {
     run_records(inference, options.records.open(line.common(), chunks_for(inference, pass, position.records)),
                 pass, deliver);

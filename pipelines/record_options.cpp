@@ -26,6 +26,15 @@ void RecordOptions::add_to(CommandLine& line, const std::string& window_default)
   // clang-format on
 }
 
+void RecordOptions::add_strands_to(CommandLine& line, const std::string& heading,
+                                   const std::string& mean_of) {
+  // clang-format off
+  line.group(heading).add_options()
+      ("reverse-complement", po::value(&reverse_complement)->default_value("none")->value_name("HOW")
+           ->notifier(one_of("reverse-complement", {"none", "average"})), ("average: the mean of " + mean_of).c_str());
+  // clang-format on
+}
+
 void RecordOptions::check(const CommandLine& line) const {
   if (stride > 0 && window == 0) throw UsageError("--stride needs --window");
   if (split.empty()) {
@@ -36,6 +45,12 @@ void RecordOptions::check(const CommandLine& line) const {
     if (line.given(option))
       throw UsageError("--split says which windows to read: leave out INPUT, windows and regions");
   }
+}
+
+void RecordOptions::check(const ModelConfig& config) const {
+  if (!config.equivariant || !both_strands()) return;
+  throw UsageError(
+      "--reverse-complement average: an equivariant model reads both strands anyway; leave it out");
 }
 
 io::SourceOptions RecordOptions::source_options(const CommonOptions& common) const {

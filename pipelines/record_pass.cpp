@@ -4,6 +4,7 @@
 #include <chrono>
 #include <numeric>
 #include <utility>
+#include <vector>
 
 #include "io/input_error.hpp"
 #include "pipelines/interrupt.hpp"
@@ -57,6 +58,22 @@ void run_records(Inference& inference, io::ChunkStream stream, const RecordPass&
   bases /= copies;
   spdlog::info("{} records, {} bases in {:.1f} s: {}bases/s", records, bases, elapsed.count(),
                with_unit_prefix(static_cast<double>(bases) / elapsed.count()));
+}
+
+std::function<void(const ChunkResult&)> for_each_mean(
+    const CopyRule& rule,
+    std::function<void(const ChunkResult& result, std::int64_t lane, std::span<const float> values)> add) {
+  const std::int64_t copies = rule.copies();
+  return for_each_record([add = std::move(add), copies, copy = std::int64_t{0}, mean = std::vector<float>()](
+                             const ChunkResult& result, std::int64_t lane) mutable {
+    mean.resize(static_cast<std::size_t>(result.records.shape[1]));
+    if (copy == 0) std::ranges::fill(mean, 0.0F);
+    std::transform(mean.begin(), mean.end(), result.records.at(lane), mean.begin(), std::plus<>());
+    if (++copy < copies) return;
+    for (float& value : mean) value /= static_cast<float>(copies);
+    add(result, lane, mean);
+    copy = 0;
+  });
 }
 
 }  // namespace longstrand::pipelines

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <functional>
+#include <span>
 #include <string>
 #include <utility>
 
@@ -43,5 +44,11 @@ std::function<void(const ChunkResult&)> for_each_record(Add add) {
     }
   };
 }
+
+/// ... `add(result, lane, values)` for each record, of which there are so many copies, with the mean of their
+/// rows of `records`; result and lane are those of the last one.
+std::function<void(const ChunkResult&)> for_each_mean(
+    const CopyRule& rule,
+    std::function<void(const ChunkResult& result, std::int64_t lane, std::span<const float> values)> add);
 
 }  // namespace longstrand::pipelines

@@ -176,19 +176,35 @@ class Classify(BidirectionalTest):
             self.assertEqual([row["label"] for row in read_table(table)], [row["truth"] for row in read_table(table)])
             self.assertGreater(self.embed(folder / "best", *split, inputs=[]).n_obs, 5)
 
+    def head_on(self, model):
+        """A classifier with the backbone of `model`."""
+        folder = self.folder / f"head_{model.name}"
+        if not folder.exists():
+            run("finetune", "--init", model, "--labels", self.manifest, "-o", folder, "--window", 200, "--steps", 2, "--batch", 4,
+                "--freeze-backbone", "-t", 2)
+        return folder / "model"
+
+    def probabilities(self, model, fasta, *arguments):
+        output = self.folder / "probabilities.tsv"
+        run("classify", "-m", self.head_on(model), fasta, "--window", 0, "--precision", "fp32", "-o", output, "-q", *arguments)
+        return numpy.array([[float(row[column]) for column in ("p_poor", "p_rich")] for row in read_table(output)])
+
     def test_an_equivariant_classifier_does_not_know_the_strand(self):
-        folder = self.folder / "head"
-        command = ["finetune", "--init", PS, "--labels", self.manifest, "-o", folder, "--window", 200, "--steps", 2, "--batch", 4,
-                   "--freeze-backbone", "-t", 2]
-        self.assertIn("both strands", error_of(*command, "--reverse-complement-augment", status=2))
+        self.assert_close(self.probabilities(PS, self.fasta), self.probabilities(PS, self.flipped))
+        average = ("--reverse-complement", "average")
+        self.assertIn("both strands", error_of("classify", "-m", self.head_on(PS), self.fasta, *average, status=2))
+        folder = self.folder / "augmented"
+        self.assertIn("both strands", error_of("finetune", "--init", PS, "--labels", self.manifest, "-o", folder,
+                                               "--reverse-complement-augment", status=2))
         self.assertFalse(folder.exists())
-        run(*command)
-        tables = []
-        for inputs in (self.fasta, self.flipped):
-            output = self.folder / "strand.tsv"
-            run("classify", "-m", folder / "model", inputs, "--window", 0, "--precision", "fp32", "-o", output, "-q")
-            tables.append([[float(row[column]) for column in ("p_poor", "p_rich")] for row in read_table(output)])
-        self.assert_close(*map(numpy.array, tables))
+
+    def test_other_classifiers_are_averaged_over_the_strands(self):
+        average = ("--reverse-complement", "average")
+        mean = self.probabilities(PH, self.fasta, *average)
+        numpy.testing.assert_array_equal(mean, self.probabilities(PH, self.flipped, *average))
+        plain, flipped = self.probabilities(PH, self.fasta), self.probabilities(PH, self.flipped)
+        self.assert_close(mean, (plain + flipped) / 2)
+        self.assertFalse(numpy.allclose(plain, flipped, **CLOSE))
 
 
 if __name__ == "__main__":
