@@ -182,6 +182,7 @@ ResolvedExecution CommandLine::execution(bool small_differences) const {
                                        .chunk_tokens = common_.chunk,
                                        .small_differences = small_differences});
     spdlog::info("{}", resolved.description);
+    resolved.options.notify = [](const std::string& line) { spdlog::info("{}", line); };
     return resolved;
   } catch (const std::invalid_argument& error) {
     throw UsageError(error.what());

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <string>
 
 #include "kernels/view.hpp"
@@ -22,6 +23,7 @@ struct ExecutionOptions {
   int threads = 1;                        // of a CPU
   std::int64_t chunk_tokens = 0;          // 0: what is fast on the device
   std::int64_t lanes = 0;  // at most so many sequences side by side; 0: what is fast on the device
+  std::function<void(const std::string&)> notify = {};  // takes what the user should know, a line at a time
 };
 
 /// How many tokens a chunk should have, over all lanes, where a layer would keep so many bytes of each for

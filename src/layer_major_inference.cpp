@@ -106,7 +106,7 @@ class LayerMajorInference final : public Inference::Engine {
         weights_on_gpu_(copy_to_gpu(model.parameters(), workers_.main_context())),
         weights_(weights_on_gpu_ ? *weights_on_gpu_ : model.parameters()),
         backbone_(model.config(), weights_, /*for_backward=*/false, workers_.main_context()),
-        sweep_(model.config(), backbone_, workers_),
+        sweep_(model.config(), backbone_, execution, workers_),
         readout_(model, weights_, backbone_, options, workers_.main_context()),
         lanes_(lanes_for(execution)),
         masked_(options.readout == Readout::masked_log_likelihood),

@@ -28,7 +28,7 @@ class LayerMajorTrainer final : public Trainer::Engine {
         weights_(weights_on_gpu_ ? *weights_on_gpu_ : model.parameters()),
         backbone_(model.config(), weights_, /*for_backward=*/!options.freeze_backbone,
                   workers_.main_context()),
-        sweep_(model.config(), backbone_, workers_),
+        sweep_(model.config(), backbone_, execution, workers_),
         head_(make_training_head<T>(model, weights_, backbone_, options, workers_.main_context())),
         frozen_(options.freeze_backbone),
         masked_(options.objective == Objective::masked_token),

@@ -1,5 +1,8 @@
 #include "src/layer_sweep.hpp"
 
+#include <algorithm>
+
+#include "kernels/check.hpp"
 #include "kernels/elementwise.hpp"
 #include "kernels/strands.hpp"
 #include "kernels/transfer.hpp"
@@ -20,15 +23,17 @@ std::size_t index_of(Direction direction) { return static_cast<std::size_t>(dire
 }  // namespace
 
 template <class T>
-LayerSweep<T>::LayerSweep(const ModelConfig& config, const Backbone<T>& backbone, Workers& workers,
+LayerSweep<T>::LayerSweep(const ModelConfig& config, const Backbone<T>& backbone,
+                          const ExecutionOptions& execution, Workers& workers,
                           std::int64_t shared_projection_bytes)
     : backbone_(backbone),
       workers_(workers),
       combination_(config.combination),
       exchanges_residuals_(config.equivariant && config.exchange_residuals),
       shared_projection_bytes_(shared_projection_bytes),
-      arena_(context().device),
-      saved_{Arena(context().device), Arena(context().device)} {}
+      arena_(context().device, Overflow::to_host),
+      saved_{Arena(context().device), Arena(context().device)},
+      notify_(execution.notify) {}
 
 template <class T>
 std::size_t LayerSweep<T>::peak_bytes() const {
@@ -69,8 +74,7 @@ void LayerSweep<T>::start(const SheetView& sheet, int layers, bool for_backward)
   scope_.reset();
   if (sheet.tokens.size() > largest_tokens_) {  // all at once, and not beside what was enough so far
     context().synchronize();
-    arena_ = Arena(context().device);
-    largest_tokens_ = sheet.tokens.size();
+    arena_ = Arena(context().device, Overflow::to_host);
   }
   scope_.emplace(arena_);
   const auto [all_chunks, lanes, tokens] = sheet.tokens.shape;
@@ -91,6 +95,16 @@ void LayerSweep<T>::start(const SheetView& sheet, int layers, bool for_backward)
   // Of a sum, both directions take the same gradient.
   const bool own = for_backward && combination_ == Combination::multiply;
   d_out_ = {d_hidden, own ? arena_.take<T, 4>(shape) : d_hidden};
+  if (sheet.tokens.size() > largest_tokens_) tell_overflow();
+  largest_tokens_ = std::max(largest_tokens_, sheet.tokens.size());
+}
+
+template <class T>
+void LayerSweep<T>::tell_overflow() const {
+  const std::size_t overflow_bytes = arena_.overflow_bytes();
+  if (overflow_bytes == 0 || !notify_) return;
+  notify_(concat(sheet_.tokens.size(), " tokens do not fit the GPU's memory: ", overflow_bytes >> 20,
+                 " MiB of what their layers pass on lie in the host's, which is slower"));
 }
 
 template <class T>

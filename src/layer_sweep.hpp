@@ -19,6 +19,7 @@
 
 #include "kernels/wavefront.hpp"
 #include "src/backbone.hpp"
+#include "src/execution.hpp"
 #include "src/record_sheet.hpp"
 
 namespace longstrand {
@@ -31,8 +32,8 @@ class LayerSweep {
   static constexpr std::int64_t kSharedProjection_bytes = std::int64_t{1} << 30;
 
   /// All must outlive it.
-  LayerSweep(const ModelConfig& config, const Backbone<T>& backbone, Workers& workers,
-             std::int64_t shared_projection_bytes = kSharedProjection_bytes);
+  LayerSweep(const ModelConfig& config, const Backbone<T>& backbone, const ExecutionOptions& execution,
+             Workers& workers, std::int64_t shared_projection_bytes = kSharedProjection_bytes);
 
   /// Runs a sheet, on the backbone's device, through the first `layers` layers. `for_backward`: all of them,
   /// and backward() may follow. Everything it takes lies in its own memory until the next call.
@@ -57,6 +58,7 @@ class LayerSweep {
   };
 
   void start(const SheetView& sheet, int layers, bool for_backward);
+  void tell_overflow() const;
   void take_projected(bool for_backward);
   Layer take_layer(bool for_backward);
   void norm(int index);
@@ -89,6 +91,7 @@ class LayerSweep {
   std::array<Arena, 2> saved_;  // of the chunk that each direction walks back
   std::optional<Arena::Scope> scope_;
   std::int64_t largest_tokens_ = 0;  // of all sheets so far
+  std::function<void(const std::string&)> notify_;
 
   SheetView sheet_;
   View<float, 4> residual_, d_residual_;  // [chunks, lanes, T, D], as all below

@@ -22,7 +22,7 @@ Passes run(const Model& model, std::int64_t shared_projection_bytes) {
   ParameterStore weights = model.parameters().like(context.device);
   copy(model.parameters().all(), weights.all(), context);
   const Backbone<float> backbone(model.config(), weights, /*for_backward=*/true, context);
-  LayerSweep<float> sweep(model.config(), backbone, workers, shared_projection_bytes);
+  LayerSweep<float> sweep(model.config(), backbone, on_device(), workers, shared_projection_bytes);
   RecordSheet sheet;
   sheet.start(lengths, model.config().equivariant ? 2 : 1, 100, /*with_targets=*/false);
   for (std::size_t r = 0; r < lengths.size(); ++r) {
