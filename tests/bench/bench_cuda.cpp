@@ -315,7 +315,7 @@ Model make_model(std::int64_t d_model, std::int64_t layers, Kind kind = Kind::ma
   return Model(config, 1);
 }
 
-constexpr ExecutionOptions kExecution{.device = kGpu, .precision = Precision::bf16};
+const ExecutionOptions kExecution{.device = kGpu, .precision = Precision::bf16};
 
 std::string model_shape(std::int64_t d_model, std::int64_t layers, std::int64_t lanes, std::int64_t tokens,
                         Kind kind) {
