@@ -159,6 +159,9 @@ void CommandLine::store(const std::vector<std::string>& arguments) {
     if (other != kOtherNames.end()) throw UsageError(other->first + ": " + other->second);
     throw;
   }
+  for (const auto& [name, value] : values_) {
+    if (!value.defaulted()) typed_.insert(name);
+  }
   if (!values_.contains("config")) return;
   const auto& path = values_["config"].as<std::string>();
   std::ifstream file(path);

@@ -12,6 +12,7 @@
 #include <functional>
 #include <list>
 #include <map>
+#include <set>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -63,6 +64,8 @@ class CommandLine {
 
   /// True if the user gave the option, on the command line or in the config file.
   bool given(const std::string& option) const;
+  /// ... on the command line: a run's config.ini holds all options, those that do not matter too.
+  bool typed(const std::string& option) const { return typed_.contains(option); }
   const CommonOptions& common() const { return common_; }
   /// Device, precision and threads as they will be used, said in the log. Throws UsageError for what cannot
   /// be had.
@@ -93,6 +96,7 @@ class CommandLine {
   po::options_description hidden_;  // the same, as an option
   po::positional_options_description positions_;
   po::variables_map values_;
+  std::set<std::string> typed_;
   std::string text_;
 };
 

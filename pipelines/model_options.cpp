@@ -31,7 +31,7 @@ void ModelOptions::check_left_to_init(const CommandLine& line) const {
     throw UsageError(fmt::format("--{}: the model of --init decides it; leave it out", option));
   };
   for (const char* name : {"d-model", "layers", "d-state"}) {
-    if (line.given(name)) refuse(name);
+    if (line.typed(name)) refuse(name);
   }
   if (bidirectional) refuse("bidirectional");
   if (equivariant()) refuse("rc equivariant");

@@ -223,6 +223,7 @@ class Pretrain(TrainingCase):
             "--steps", 1, "--lr", "1e-9", "--precision", "fp32", "--valid-fraction", "0.1")
         before = [line["valid_loss"] for line in metrics_of(self.whole) if "valid_loss" in line][-1]
         self.assertAlmostEqual(metrics_of(folder)[-1]["valid_loss"], before, places=5)
+        run("pretrain", "--config", folder / "config.ini", "-o", folder, "--resume")
 
     def test_whole_records_and_held_out_files(self):
         held_out = write_fasta(self.folder / "v.fa", {"v": random_bases(3000, 50)})
