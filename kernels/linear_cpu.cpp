@@ -17,6 +17,7 @@
 #include <compare>
 #include <dnnl.hpp>
 #include <map>
+#include <mutex>
 
 namespace longstrand::cpu {
 namespace {
@@ -157,7 +158,11 @@ class Product {
 Product& product(const Shape& shape) {
   thread_local std::map<Shape, Product> products;
   const auto found = products.find(shape);
-  return found != products.end() ? found->second : products.emplace(shape, Product(shape)).first->second;
+  if (found != products.end()) return found->second;
+  // One at a time: how that cache hands over what another thread is compiling, a thread sanitizer cannot see.
+  static std::mutex compiling;
+  const std::scoped_lock lock(compiling);
+  return products.emplace(shape, Product(shape)).first->second;
 }
 
 /// How many of `rows` to multiply next: 256, else a multiple of 64, else of 16, else what is left. Any length
