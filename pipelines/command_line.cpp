@@ -13,6 +13,7 @@
 #include <thread>
 #include <utility>
 
+#include "pipelines/interrupt.hpp"
 #include "pipelines/logging.hpp"
 
 namespace longstrand::pipelines {
@@ -177,15 +178,16 @@ bool CommandLine::given(const std::string& option) const {
   return values_.contains(option) && !values_[option].defaulted();
 }
 
-ResolvedExecution CommandLine::execution(bool small_differences) const {
+ResolvedExecution CommandLine::execution(const Use& use) const {
   try {
     auto resolved = resolve_execution({.device = common_.device,
                                        .precision = common_.precision,
                                        .threads = common_.threads,
                                        .chunk_tokens = common_.chunk,
-                                       .small_differences = small_differences});
+                                       .small_differences = use.small_differences});
     spdlog::info("{}", resolved.description);
     resolved.options.notify = [](const std::string& line) { spdlog::info("{}", line); };
+    resolved.options.poll = [resumable = use.resumable] { stop_if_interrupted(resumable); };
     return resolved;
   } catch (const std::invalid_argument& error) {
     throw UsageError(error.what());

@@ -24,6 +24,9 @@ struct ExecutionOptions {
   std::int64_t chunk_tokens = 0;          // 0: what is fast on the device
   std::int64_t lanes = 0;  // at most so many sequences side by side; 0: what is fast on the device
   std::function<void(const std::string&)> notify = {};  // takes what the user should know, a line at a time
+  /// Called now and then in work that asks for no tokens for long, from any thread, one call at a time; what
+  /// it throws ends the work.
+  std::function<void()> poll = {};
 };
 
 /// How many tokens a chunk should have, over all lanes, where a layer would keep so many bytes of each for

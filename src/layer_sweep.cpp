@@ -33,7 +33,8 @@ LayerSweep<T>::LayerSweep(const ModelConfig& config, const Backbone<T>& backbone
       shared_projection_bytes_(shared_projection_bytes),
       arena_(context().device, Overflow::to_host),
       saved_{Arena(context().device), Arena(context().device)},
-      notify_(execution.notify) {}
+      notify_(execution.notify),
+      poll_(execution.poll) {}
 
 template <class T>
 std::size_t LayerSweep<T>::peak_bytes() const {
@@ -97,6 +98,12 @@ void LayerSweep<T>::start(const SheetView& sheet, int layers, bool for_backward)
   d_out_ = {d_hidden, own ? arena_.take<T, 4>(shape) : d_hidden};
   if (sheet.tokens.size() > largest_tokens_) tell_overflow();
   largest_tokens_ = std::max(largest_tokens_, sheet.tokens.size());
+}
+
+/// From the steps of one direction alone, which follow one another.
+template <class T>
+void LayerSweep<T>::poll(Direction direction) const {
+  if (poll_ && direction == Direction::forward) poll_();
 }
 
 template <class T>
@@ -196,6 +203,7 @@ std::int64_t LayerSweep<T>::chunk_at(Direction direction, std::int64_t n) const 
 /// The n-th chunk of a direction's walk.
 template <class T>
 void LayerSweep<T>::walk_chunk(int index, Direction direction, std::int64_t n, Context& context) {
+  poll(direction);
   const std::size_t d = index_of(direction);
   const std::int64_t chunk = chunk_at(direction, n);
   const Layer& layer = layers_[index];
@@ -248,6 +256,7 @@ void LayerSweep<T>::split_gradient(int index) {
 template <class T>
 void LayerSweep<T>::walk_chunk_back(int index, Direction direction, std::int64_t n, ParameterStore& gradients,
                                     Context& context) {
+  poll(direction);
   const std::size_t d = index_of(direction);
   const std::int64_t chunk = chunk_at(direction, n);
   const Mixer<T>& mixer = backbone_.mixer(index);

@@ -59,6 +59,7 @@ class LayerSweep {
 
   void start(const SheetView& sheet, int layers, bool for_backward);
   void tell_overflow() const;
+  void poll(Direction direction) const;
   void take_projected(bool for_backward);
   Layer take_layer(bool for_backward);
   void norm(int index);
@@ -92,6 +93,7 @@ class LayerSweep {
   std::optional<Arena::Scope> scope_;
   std::int64_t largest_tokens_ = 0;  // of all sheets so far
   std::function<void(const std::string&)> notify_;
+  std::function<void()> poll_;
 
   SheetView sheet_;
   View<float, 4> residual_, d_residual_;  // [chunks, lanes, T, D], as all below

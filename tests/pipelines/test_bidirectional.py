@@ -4,11 +4,14 @@ import json
 import math
 import pathlib
 import random
+import signal
+import subprocess
 import sys
 import tempfile
+import time
 import unittest
 
-from program import GOLDEN, error_of, random_bases, read_table, reverse_complement, run, write_fasta, write_model
+from program import GOLDEN, PROGRAM, error_of, random_bases, read_table, reverse_complement, run, write_fasta, write_model
 
 try:
     import anndata
@@ -66,6 +69,19 @@ class Embed(BidirectionalTest):
                     data = self.embed(model, "--pool", pool, "--chunk", chunk, "-t", threads)
                     self.assert_close(data.X, expected.X, model=model, pool=pool, chunk=chunk, threads=threads)
                     self.assertTrue(data.obs.equals(expected.obs))
+
+    def test_ctrl_c_stops_within_a_record(self):
+        """Not only when all its layers are through, which takes minutes here."""
+        inputs = write_fasta(self.folder / "long.fa", {"long": random_bases(2_000_000, 3)})
+        output = self.folder / "long.h5ad"
+        command = ["embed", "-m", PS, inputs, "-o", output, "--chunk", "16", "-t", "1", "--device", "cpu"]
+        process = subprocess.Popen([PROGRAM, *map(str, command)], stderr=subprocess.PIPE, text=True)
+        time.sleep(3)
+        process.send_signal(signal.SIGINT)
+        messages = process.communicate(timeout=60)[1]
+        self.assertEqual(process.returncode, 1, messages)
+        self.assertIn("--resume", messages)
+        self.assertFalse(output.exists())
 
     def test_pools_are_those_of_the_rows_of_all_bases(self):
         for layer in ("final", "2", "logits"):
