@@ -6,6 +6,7 @@
 // next one while the GPU computes.
 #include <algorithm>
 #include <deque>
+#include <stdexcept>
 
 #include "kernels/transfer.hpp"
 #include "src/inference_engine.hpp"
@@ -85,6 +86,9 @@ void RecordGroup::lay_out(int strands, std::int64_t most_tokens, bool with_targe
   sheet.start(length_, strands, most_tokens, with_targets);
   for (std::size_t i = 0; i < chunks(); ++i) {
     const TokenBatch& chunk = chunks_[i];
+    if (with_targets && chunk.targets.size() != chunk.tokens.size()) {
+      throw std::logic_error("a masked likelihood was asked for without targets");
+    }
     for (std::int64_t lane = 0; lane < chunk.lanes; ++lane) {
       const auto [record, begin] = piece(i, lane);
       if (record < 0) continue;

@@ -212,6 +212,8 @@ TEST_P(Bidirectional, RefusesWhatNeedsAReadingDirection) {
   EXPECT_THROW(Inference(model, on_device(), {.readout = Readout::log_likelihood}), std::invalid_argument);
   EXPECT_THROW(Inference(small_model(), on_device(), {.readout = Readout::masked_log_likelihood}),
                std::invalid_argument);
+  EXPECT_THROW(run_lanes(model, {random_dna(9, 1)}, 9, {}, {.readout = Readout::masked_log_likelihood}),
+               std::logic_error);
 }
 
 INSTANTIATE_TEST_SUITE_P(Models, Bidirectional, testing::Combine(kModels, kBothDevices), kDeviceCaseName);
