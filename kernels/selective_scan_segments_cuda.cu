@@ -12,8 +12,10 @@ enum class Pass { forward, backward };
 template <class T, Pass kPass>
 using LocalLoader = TileLoader<T, kPass == Pass::forward ? 2 : 3, 1>;
 
-/// What has decayed to 2^-30 of itself is forgotten: that is below the rounding of what came later.
-constexpr float kForgotten_log2 = -30;
+/// What has decayed to this of itself is forgotten: that is below the rounding of what came later, bfloat16's
+/// 2^-9 in one case.
+template <class T>
+constexpr float kForgotten_log2 = sizeof(T) == sizeof(float) ? -30 : -20;
 
 /// The block's channels, those that forget fast side by side, so that whole warps have little to do: the
 /// thread's one. How fast is guessed from the bias of dt and from A. Threads without a channel come last.
@@ -80,7 +82,7 @@ class LocalScan {
     loader_.start(0, min(block_.count, kScanTile_tokens), 0);
     int parity = 0;
     for (int i = 0; i < block_.count; i += kScanTile_tokens, parity ^= 1) {
-      if (!loader_.finish_if(total_dt_ * slowest_of_all_ > kForgotten_log2)) break;
+      if (!loader_.finish_if(total_dt_ * slowest_of_all_ > kForgotten_log2<T>)) break;
       const int left = block_.count - i;
       loader_.start(i + kScanTile_tokens, min(left - kScanTile_tokens, kScanTile_tokens), parity ^ 1);
       for (int run = 0; run < kScanTile_tokens; run += kRun_tokens) walk(run, left - run, parity);
@@ -116,7 +118,7 @@ class LocalScan {
   /// Tokens [run, run + kRun_tokens) of the tile, of which `count` exist; the others add nothing.
   __device__ void walk(int run, int count, int parity) {
     const auto matters = [before = total_dt_](float decay) {
-      return __any_sync(~0U, before * decay > kForgotten_log2) != 0;
+      return __any_sync(~0U, before * decay > kForgotten_log2<T>) != 0;
     };
     if (!matters(slowest_of_all_)) return;
     Terms terms;
