@@ -48,7 +48,10 @@ __device__ inline void store<kPacket>(const float (&from)[kPacket], bfloat16* to
     const __nv_bfloat162 rounded = __floats2bfloat162_rn(first, second);
     return std::uint32_t{__bfloat16_as_ushort(rounded.y)} << 16 | __bfloat16_as_ushort(rounded.x);
   };
-  *reinterpret_cast<uint2*>(to) = {pair(from[0], from[1]), pair(from[2], from[3])};
+  // The compiler would take such a store apart to have each half of it earlier.
+  asm volatile("st.global.v2.b32 [%0], {%1, %2};" ::"l"(to), "r"(pair(from[0], from[1])),
+               "r"(pair(from[2], from[3]))
+               : "memory");
 }
 
 }  // namespace longstrand::cuda
