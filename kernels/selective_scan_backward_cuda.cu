@@ -289,23 +289,35 @@ __global__ void __launch_bounds__(kScanThreads, 2)
   BackwardScan<T, kFirstGroup>(in, results, *reinterpret_cast<Shared<T>*>(memory)).run();
 }
 
-/// d_b and d_c, the group's columns, from the sums of the channel blocks.
+/// d_b and d_c, the group's columns, from the sums of the channel blocks. A thread takes a quad of a token.
 template <class T>
 __global__ void store_d_b_and_c(const __grid_constant__ ScanOperands<T> in, const float* of_blocks,
-                                std::int64_t channel_blocks, Rows<T> d_b, Rows<T> d_c) {
+                                std::int64_t channel_blocks, const __grid_constant__ Rows<T> d_b,
+                                const __grid_constant__ Rows<T> d_c) {
+  constexpr int kQuadsOfToken = kSums / 4;
   const std::int64_t i = std::int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
-  const std::int64_t size = in.lanes * in.tokens * kSums;
-  if (i >= size) return;
-  float sum = 0;
-  for (std::int64_t block = 0; block < channel_blocks; ++block) sum += of_blocks[block * size + i];
-  const std::int64_t lane = i / kSums / in.tokens, position = i / kSums % in.tokens;
-  const int n = in.first_state + static_cast<int>(i % kScanStates);
-  if (n >= in.states) return;
-  const std::int64_t valid = in.valid[lane];
-  const std::int64_t place =
-      position < valid ? first_place(in.direction, valid) + position : place_of_row(in.direction, position);
-  const Rows<T>& to = i % kSums < kScanStates ? d_b : d_c;
-  *to.at(lane, place, n) = from_float<T>(sum);
+  const std::int64_t position = i / kQuadsOfToken;
+  const int column = static_cast<int>(i % kQuadsOfToken) * 4;
+  if (position >= in.tokens) return;
+  const Rows<T>& to = column < kScanStates ? d_b : d_c;
+  for (std::int64_t lane = blockIdx.y; lane < in.lanes; lane += gridDim.y) {
+    float4 sum = {};
+#pragma unroll 4
+    for (std::int64_t block = 0; block < channel_blocks; ++block) {
+      const float4 value = *reinterpret_cast<const float4*>(
+          of_blocks + ((block * in.lanes + lane) * in.tokens + position) * kSums + column);
+      sum.x += value.x, sum.y += value.y, sum.z += value.z, sum.w += value.w;
+    }
+    const std::int64_t valid = in.valid[lane];
+    const std::int64_t place =
+        position < valid ? first_place(in.direction, valid) + position : place_of_row(in.direction, position);
+    const float of_states[4] = {sum.x, sum.y, sum.z, sum.w};
+#pragma unroll
+    for (int j = 0; j < 4; ++j) {
+      const int n = in.first_state + column % kScanStates + j;
+      if (n < in.states) *to.at(lane, place, n) = from_float<T>(of_states[j]);
+    }
+  }
 }
 
 template <class T>
@@ -341,9 +353,11 @@ void launch_backward(const ScanOperands<T>& in, const SelectiveScanGradient<T>& 
       in, results);
   check_launch("selective scan backward");
   constexpr int kThreads = 256;
-  store_d_b_and_c<<<static_cast<unsigned>(ceil_div(rows * kSums, kThreads)), kThreads, 0, session.stream>>>(
-      in, d_b_and_c.data, channel_blocks, Rows<T>(gradient.d_b, in.direction),
-      Rows<T>(gradient.d_c, in.direction));
+  const dim3 grid(static_cast<unsigned>(ceil_div(in.tokens * kSums / 4, kThreads)),
+                  static_cast<unsigned>(std::min<std::int64_t>(in.lanes, 65535)));
+  store_d_b_and_c<<<grid, kThreads, 0, session.stream>>>(in, d_b_and_c.data, channel_blocks,
+                                                         Rows<T>(gradient.d_b, in.direction),
+                                                         Rows<T>(gradient.d_c, in.direction));
   check_launch("selective scan backward: B and C");
   add_row_sums(View<const float, 2>(d_a_log), gradient.d_a_log.columns(in.first_state, states), context);
   if (in.first_state == 0) add_row_sums(d_d, gradient.d_d, context);
