@@ -12,12 +12,15 @@ __device__ inline float exp2_approx(float x) {
   return y;
 }
 
-/// 1 / (1 + exp(-x)). Division by the intrinsics of CUDA spends instructions on denormal numbers, which do
-/// not matter here.
-__device__ inline float sigmoid(float x) {
+/// 1 / x to 1 ulp. Division by the intrinsics of CUDA spends instructions on denormal numbers, which do not
+/// matter here.
+__device__ inline float reciprocal_approx(float x) {
   float y;
-  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(1.0F + exp2_approx(-x * kLog2E)));
+  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
   return y;
 }
+
+/// 1 / (1 + exp(-x)).
+__device__ inline float sigmoid(float x) { return reciprocal_approx(1.0F + exp2_approx(-x * kLog2E)); }
 
 }  // namespace longstrand::cuda

@@ -18,7 +18,7 @@ namespace longstrand {
 /// A checkpoint of the state is kept at every multiple of this many tokens of the walk through a chunk, for
 /// backward: as many as suit the device.
 constexpr std::int64_t scan_checkpoint_tokens(DeviceKind device) {
-  return device == DeviceKind::cuda ? 16 : 32;
+  return device == DeviceKind::cuda ? 8 : 32;
 }
 /// Of a chunk of so many tokens.
 constexpr std::int64_t scan_checkpoint_count(std::int64_t tokens, DeviceKind device) {

@@ -1,45 +1,29 @@
 // The scan's gradient. With the gradient of the state after every segment at hand (scan_segments_backward),
-// the segments are independent. A segment's tiles are taken last to first. The states of a tile are computed
-// again from its checkpoint: a first pass keeps one at the start of every few tokens in shared memory, and
-// those few tokens are then walked forward, their states and decay factors kept in registers, and back.
+// the segments are independent. A segment's tiles, each from one checkpoint to the next, are taken last to
+// first: what needs no states is prepared (BackwardTile), the states are walked forward from the checkpoint,
+// all of them kept in shared memory, and then back.
 //
-// Gradients of B and C are sums over channels: a warp adds up its 32 channels by way of shared memory, a
-// block its warps, and a last kernel the blocks, always in the same order.
-#include "kernels/cuda_column_sums.cuh"
+// A thread has half of the states of two channels, its own and that of the thread which has the other half.
+// Before they are added up over the channels, the gradients of B and C are then half as many values as with
+// all states of one channel, and sums over states take one exchange. A token's values replace the state kept
+// of it, which has been used by then. They are added up for the whole tile at once: over the threads of a
+// warp, then over the warps of the block, and over the blocks by a last kernel, always in the same order.
 #include "kernels/cuda_reduce.cuh"
-#include "kernels/selective_scan_cuda.cuh"
+#include "kernels/selective_scan_backward_cuda.cuh"
 #include "kernels/selective_scan_cuda.hpp"
 #include "kernels/transfer.hpp"
 
 namespace longstrand::cuda {
 namespace {
 
-constexpr int kWarps = kScanThreads / 32;
-constexpr int kRun_tokens = 4;  // walked in registers
-constexpr int kRuns = kScanTile_tokens / kRun_tokens;
-constexpr int kSums = 2 * kScanStates;  // of dB and dC, side by side
-static_assert(kSums == kColumnSums);
+constexpr int kTokens = kBackwardTile_tokens;
+constexpr int kKept_tokens = 4;  // the tile's last, whose decay factors stay in registers for the way back
 constexpr float kLn2 = 0.6931471805599453F;
 
 template <class T>
-struct BackwardResults {
-  Rows<const T> d_out;
-  Rows<T> d_u, d_delta, d_z;
-  const float* checkpoints;
-  std::int64_t checkpoint_stride, checkpoint_lane_stride, checkpoint_row_stride;
-  const float* d_state_after;  // [segments, B, N, D]
-  float* d_b_and_c;            // [channel blocks, B, T, kSums]  by position
-  float* d_a_log;              // [segments * B, D, the group's states]
-  float* d_d;                  // [segments * B, D]
-  float* d_delta_bias;         // [segments * B, D]
-};
-
-template <class T>
 struct Shared {
-  typename TileLoader<T, 4, 2>::Shared tile;
-  float4 products[kWarps][32][kSums / 4];  // of a token: by channel
-  float sums[kWarps][kScanTile_tokens][kSums];
-  float state[kRuns][kScanStates][kScanThreads];  // before every run of the tile
+  typename BackwardTile<T>::Shared tile;
+  BackwardSlots::Shared slots;
 };
 
 template <class T, bool kFirstGroup>
@@ -48,237 +32,257 @@ class BackwardScan {
   __device__ BackwardScan(const ScanOperands<T>& in, const BackwardResults<T>& results, Shared<T>& shared)
       : in_(in),
         out_(results),
-        shared_(shared),
         block_(in),
-        loader_(shared.tile, block_.first_channel(), in.channels, in.aligned),
-        d_(block_.first_channel() + threadIdx.x),
-        exists_(d_ < in.channels),
-        column_(exists_ ? d_ : in.channels - 1),
-        row_(block_.segment * in.lanes + block_.lane),
+        tile_(in, results, block_, shared.tile),
+        slots_(shared.slots),
+        warp_(static_cast<int>(threadIdx.x) / 32),
+        thread_(static_cast<int>(threadIdx.x) % 32),
+        first_(thread_ / kHalfWarp * kHalf),
         states_(min(in.states - in.first_state, kScanStates)),
-        bias_(in.delta_bias[column_]),
-        skip_(kFirstGroup ? in.d[column_] : 0.0F) {
-    read_decay(in, column_, decay_);
-#pragma unroll
-    for (int n = 0; n < kScanStates; ++n) {
-      g_[n] = exists_ && n < states_
-                  ? out_.d_state_after[(row_ * in_.states + in_.first_state + n) * in_.channels + d_]
-                  : 0.0F;
-    }
-    set_operand(kDelta, in.delta);
-    set_operand(kU, in.u);
-    set_operand(kZ, in.z);
-    set_operand(kDOut, results.d_out);
-    set_coefficient(0, in.b);
-    set_coefficient(1, in.c);
-    const int last = max(block_.count - 1, 0);
-    d_u_ = block_.at(out_.d_u, last, column_);
-    d_delta_ = block_.at(out_.d_delta, last, column_);
-    d_z_ = block_.at(out_.d_z, last, column_);
+        d_(block_.first_channel() + threadIdx.x),
+        skip_(kFirstGroup ? in.d[min(d_, in.channels - 1)] : 0.0F) {
+    const std::int64_t row = (block_.segment * in.lanes + block_.lane) * in.states;
+    for_each_value([&](int c, int i, int n, std::int64_t d, bool exists) {
+      n += in.first_state;
+      decay_[c][i] = exists ? in.decay[n * in.decay_stride + d] : 0.0F;
+      g_[c][i] = exists ? results.d_state_after[(row + n) * in.channels + d] : 0.0F;
+    });
   }
 
   __device__ void run() {
     write_padding();
-    const int last = (block_.count - 1) / kScanTile_tokens * kScanTile_tokens;
-    int parity = 0;
-    if (block_.count > 0) loader_.start(last, block_.count - last, parity);
-    for (int first = last; first >= 0 && block_.count > 0; first -= kScanTile_tokens, parity ^= 1) {
-      float h[kScanStates];
-      load_checkpoint(first, h);  // arrives meanwhile
-      loader_.finish();
-      if (first > 0) loader_.start(first - kScanTile_tokens, kScanTile_tokens, parity ^ 1);
-      const int tokens = min(block_.count - first, kScanTile_tokens);
-      keep_states(tokens, parity, h);
-      for (int run = (tokens - 1) / kRun_tokens; run >= 0; --run) {
-        const int of_run = min(tokens - run * kRun_tokens, kRun_tokens);
-        if (of_run == kRun_tokens) {
-          walk_run<true>(run, of_run, parity);
-        } else {
-          walk_run<false>(run, of_run, parity);
-        }
-      }
-      __syncthreads();
-      store_sums(first, tokens);
-    }
+    if (block_.count > 0) walk_tiles();
     store_parameter_gradients();
   }
 
  private:
-  enum { kDelta, kU, kZ, kDOut };  // the loader's operands
+  /// Of the pair's channel c among the warp's.
+  __device__ int channel_of(int c) const { return thread_ ^ c * kHalfWarp; }
 
-  __device__ void set_operand(int i, const Rows<const T>& x) {
-    loader_.set_operand(i, block_.at(x, 0, block_.first_channel()), x.place_stride);
-  }
-  __device__ void set_coefficient(int i, const Rows<const T>& x) {
-    loader_.set_coefficient(i, block_.at(x, 0, in_.first_state), x.place_stride, states_);
+  /// Calls use(c, i, state of the group, channel, whether they exist) for all of PairValues.
+  template <class Use>
+  __device__ void for_each_value(Use use) const {
+#pragma unroll
+    for (int c = 0; c < kPair; ++c) {
+      const std::int64_t d = block_.first_channel() + warp_ * 32 + channel_of(c);
+#pragma unroll
+      for (int i = 0; i < kHalf; ++i) use(c, i, first_ + i, d, d < in_.channels && first_ + i < states_);
+    }
   }
 
   __device__ void write_padding() const {
+#pragma unroll 1
     for (int t = block_.count; t < block_.rows; ++t) {
-      float* const sums = sums_of(t);
-      if (threadIdx.x < kSums) sums[threadIdx.x] = 0;
-      if (!exists_ || !kFirstGroup) continue;
+      if (threadIdx.x < kScanSums) sums_at(t)[threadIdx.x] = 0;
+      if (d_ >= in_.channels || !kFirstGroup) continue;
       *block_.padding_at(out_.d_u, t, d_) = from_float<T>(0.0F);
       *block_.padding_at(out_.d_delta, t, d_) = from_float<T>(0.0F);
       *block_.padding_at(out_.d_z, t, d_) = from_float<T>(0.0F);
     }
   }
 
-  __device__ float* sums_of(int t) const {
-    return out_.d_b_and_c +
-           ((block_.channel_block * in_.lanes + block_.lane) * in_.tokens + block_.begin + t) * kSums;
+  /// The block's row of d_b_and_c for token t.
+  __device__ float* sums_at(int t) const {
+    const std::int64_t lane = block_.channel_block * in_.lanes + block_.lane;
+    return out_.d_b_and_c + (lane * in_.tokens + block_.begin + t) * kScanSums;
   }
 
-  __device__ void load_checkpoint(int first, float (&h)[kScanStates]) const {
+  /// A barrier a tile: what warps read of one another, B, C and sums, is there twice, by parity.
+  __device__ void walk_tiles() {
+    const int last = (block_.count - 1) / kTokens * kTokens;
+    PairValues h;
+    tile_.start_operands(last);
+    tile_.load_coefficients(last);
+    load_checkpoint(last, h);
+    int parity = 0;
+    for (int first = last; first >= 0; first -= kTokens, parity ^= 1) {
+      tile_.prepare(min(block_.count - first, kTokens));
+      if (first > 0) tile_.start_operands(first - kTokens);
+      tile_.publish_coefficients(parity);
+      __syncthreads();
+      if (first < last) {
+        const int after = first + kTokens;
+        slots_.store_sums(parity ^ 1, sums_at(after), block_.count - after);
+      }
+      walk(parity, h);
+      if (first > 0) {  // not earlier, for want of registers
+        tile_.load_coefficients(first - kTokens);
+        load_checkpoint(first - kTokens, h);
+      }
+      __syncwarp();
+      slots_.add_terms(parity);
+      tile_.template store_results<kFirstGroup>(first);
+    }
+    __syncthreads();
+    slots_.store_sums(parity ^ 1, sums_at(0), block_.count);
+  }
+
+  /// States that do not exist are copies of others: with a B and C of 0, nothing comes of them.
+  __device__ void load_checkpoint(int first, PairValues& h) const {
     const float* const checkpoint =
-        out_.checkpoints + (block_.begin + first) / kScanTile_tokens * out_.checkpoint_stride +
-        block_.lane * out_.checkpoint_lane_stride + in_.first_state * out_.checkpoint_row_stride + column_;
+        out_.checkpoints + (block_.begin + first) / kTokens * out_.checkpoint_stride +
+        block_.lane * out_.checkpoint_lane_stride + (block_.first_channel() + warp_ * 32);
 #pragma unroll
-    for (int n = 0; n < kScanStates; ++n) {
-      h[n] = exists_ && n < states_ ? load_early(checkpoint + n * out_.checkpoint_row_stride) : 0.0F;
-    }
-  }
-
-  /// The state before every run of the tile, the first of which is h, into shared memory, each thread its
-  /// own.
-  __device__ void keep_states(int tokens, int parity, float (&h)[kScanStates]) {
-    const int last_run = (tokens - 1) / kRun_tokens;
-#pragma unroll 1
-    for (int run = 0;; ++run) {
+    for (int c = 0; c < kPair; ++c) {
+      const auto column = reinterpret_cast<const char*>(checkpoint + channel_of(c));
 #pragma unroll
-      for (int n = 0; n < kScanStates; ++n) shared_.state[run][n][threadIdx.x] = h[n];
-      if (run == last_run) return;
-#pragma unroll
-      for (int j = 0; j < kRun_tokens; ++j) {
-        const int t = run * kRun_tokens + j;
-        const float dt = softplus(loader_.operand(kDelta, t, parity) + bias_);
-        const float dt_u = dt * loader_.operand(kU, t, parity);
-        float b[kScanStates];
-        loader_.read_coefficients(0, t, b);
-#pragma unroll
-        for (int n = 0; n < kScanStates; ++n) h[n] = fmaf(exp2_approx(dt * decay_[n]), h[n], dt_u * b[n]);
+      for (int i = 0; i < kHalf; ++i) {
+        const int n = in_.first_state + min(first_ + i, states_ - 1);
+        const auto place =
+            reinterpret_cast<const float*>(column + std::int64_t{n} * out_.checkpoint_row_bytes);
+        h[c][i] = tile_.has(channel_of(c)) ? load_early(place) : 0.0F;
       }
     }
   }
 
-  template <bool kWhole>
-  __device__ void walk_run(int run, int tokens, int parity) {
-    float before[kRun_tokens][kScanStates], factor[kRun_tokens][kScanStates];
-    float x[kRun_tokens], dt[kRun_tokens], u[kRun_tokens], h[kScanStates];
+  /// Through the tile and back, from the state h before it.
+  __device__ void walk(int parity, PairValues& h) {
+    PairValues factor[kKept_tokens];
+    constexpr int kFirstKept = kTokens - kKept_tokens;
+    Forward next = read_forward(0, parity);
 #pragma unroll
-    for (int n = 0; n < kScanStates; ++n) h[n] = shared_.state[run][n][threadIdx.x];
+    for (int t = 0; t < kTokens; ++t) {
+      slots_.write(t, h);
+      const Forward now = next;
+      if (t + 1 < kTokens) next = read_forward(t + 1, parity);
+      PairValues f;
+      set_factor(now.dt, f);
 #pragma unroll
-    for (int j = 0; j < kRun_tokens; ++j) {
-      if (!kWhole && j >= tokens) break;
-      const int t = run * kRun_tokens + j;
-      x[j] = loader_.operand(kDelta, t, parity) + bias_;
-      dt[j] = softplus(x[j]);
-      u[j] = loader_.operand(kU, t, parity);
-      const float dt_u = dt[j] * u[j];
-      float b[kScanStates];
-      loader_.read_coefficients(0, t, b);
+      for (int c = 0; c < kPair; ++c) {
 #pragma unroll
-      for (int n = 0; n < kScanStates; ++n) {
-        before[j][n] = h[n];
-        factor[j][n] = exp2_approx(dt[j] * decay_[n]);
-        h[n] = fmaf(factor[j][n], h[n], dt_u * b[n]);
+        for (int i = 0; i < kHalf; ++i) {
+          if (t >= kFirstKept) factor[t - kFirstKept][c][i] = f[c][i];
+          h[c][i] = fmaf(f[c][i], h[c][i], now.dt_u[c] * now.b[i]);
+        }
       }
     }
+    Back ahead = read_back(kTokens - 1, parity);
 #pragma unroll
-    for (int j = kRun_tokens - 1; j >= 0; --j) {
-      if (!kWhole && j >= tokens) continue;
-      walk_back(run * kRun_tokens + j, parity, x[j], dt[j], u[j], before[j], factor[j], h);
-#pragma unroll
-      for (int n = 0; n < kScanStates; ++n) h[n] = before[j][n];
+    for (int t = kTokens - 1; t >= 0; --t) {
+      if (t >= kFirstKept) {
+        walk_back(t, parity, ahead, factor[t - kFirstKept], h);
+      } else {
+        PairValues f;
+        set_factor(ahead.dt, f);
+        walk_back(t, parity, ahead, f, h);
+      }
     }
   }
 
-  /// Token t, whose state is h; g_ goes from the gradient of h, but for what this token adds, to that of
-  /// `before`.
-  __device__ void walk_back(int t, int parity, float x, float dt, float u, const float (&before)[kScanStates],
-                            const float (&factor)[kScanStates], const float (&h)[kScanStates]) {
-    const float z = loader_.operand(kZ, t, parity), d_out = loader_.operand(kDOut, t, parity);
-    const float gate = sigmoid(z);
-    const float d_y = d_out * z * gate;
-    const float dt_u = dt * u;
-    const ColumnSums columns(shared_.products[threadIdx.x / 32]);
-    float y[2] = {skip_ * u, 0}, d_dt_u[2] = {}, d_dt_decay[2] = {};  // two sums each: shorter chains
-    float c[kScanStates];
-    loader_.read_coefficients(1, t, c);
+  // What a token's step begins with. It is read a token ahead, by hand: the compiler moves no load past a
+  // store to shared memory.
+  struct Steps {
+    float dt[kPair], dt_u[kPair];
+  };
+  struct Forward : Steps {
+    float b[kHalf];
+  };
+  struct Back : Steps {
+    float d_y[kPair], c[kHalf];
+  };
+  __device__ void read_steps(int t, Steps& steps) const {
 #pragma unroll
-    for (int n = 0; n < kScanStates; ++n) {
-      y[n % 2] = fmaf(c[n], h[n], y[n % 2]);
-      g_[n] = fmaf(d_y, c[n], g_[n]);
+    for (int c = 0; c < kPair; ++c) {
+      const float2 dt_and_dt_u = tile_.scalars().dt_and_dt_u[t][channel_of(c)];
+      steps.dt[c] = dt_and_dt_u.x, steps.dt_u[c] = dt_and_dt_u.y;
     }
+  }
+  __device__ Forward read_forward(int t, int parity) const {
+    Forward forward;
+    read_steps(t, forward);
+    tile_.read_coefficients(parity, 0, t, first_, forward.b);
+    return forward;
+  }
+  __device__ Back read_back(int t, int parity) const {
+    Back back;
+    read_steps(t, back);
 #pragma unroll
-    for (int q = 0; q < kScanStates / 4; ++q) {
-      const float *const g = g_ + 4 * q, *const s = h + 4 * q;
-      columns.put(q, {g[0] * dt_u, g[1] * dt_u, g[2] * dt_u, g[3] * dt_u});
-      columns.put(q + kScanStates / 4, {s[0] * d_y, s[1] * d_y, s[2] * d_y, s[3] * d_y});
-    }
-    float b[kScanStates];
-    loader_.read_coefficients(0, t, b);
-#pragma unroll
-    for (int n = 0; n < kScanStates; ++n) {
-      d_dt_u[n % 2] = fmaf(g_[n], b[n], d_dt_u[n % 2]);
-      g_[n] *= factor[n];
-      const float of_exponent = g_[n] * before[n];
-      d_decay_[n] = fmaf(of_exponent, dt, d_decay_[n]);
-      d_dt_decay[n % 2] = fmaf(of_exponent, decay_[n], d_dt_decay[n % 2]);
-    }
-    shared_.sums[threadIdx.x / 32][t][columns.column_of()] = columns.sum();
-    const float of_dt_u = d_dt_u[0] + d_dt_u[1];
-    const float d_x = (of_dt_u * u + kLn2 * (d_dt_decay[0] + d_dt_decay[1])) * sigmoid(x);
-    d_delta_bias_ += d_x;
-    if (kFirstGroup) d_d_ = fmaf(d_y, u, d_d_);
-    if (exists_) {
-      write(d_u_, of_dt_u * dt + skip_ * d_y);
-      write(d_delta_, d_x);
-      write(d_z_, d_out * (y[0] + y[1]) * gate * (1 + z * (1 - gate)));
-    }
-    d_u_ -= out_.d_u.place_stride, d_delta_ -= out_.d_delta.place_stride, d_z_ -= out_.d_z.place_stride;
+    for (int c = 0; c < kPair; ++c) back.d_y[c] = tile_.scalars().d_y[t][channel_of(c)];
+    tile_.read_coefficients(parity, 1, t, first_, back.c);
+    return back;
   }
 
-  __device__ static void write(T* place, float value) {
-    *place = from_float<T>(kFirstGroup ? value : to_float(*place) + value);
+  __device__ void set_factor(const float (&dt)[kPair], PairValues& factor) const {
+#pragma unroll
+    for (int c = 0; c < kPair; ++c) {
+#pragma unroll
+      for (int i = 0; i < kHalf; ++i) factor[c][i] = exp2_approx(dt[c] * decay_[c][i]);
+    }
   }
 
-  __device__ void store_sums(int first, int tokens) const {
-    float* const to = sums_of(first);
-    for (int i = static_cast<int>(threadIdx.x); i < tokens * kSums; i += kScanThreads) {
-      float sum = 0;
+  /// Of sums over the thread's states for both channels, the own channel's over all states.
+  __device__ static float exchange(const float (&of_pair)[kPair]) {
+    return of_pair[0] + __shfl_xor_sync(~0U, of_pair[1], kHalfWarp);
+  }
+
+  /// Token t, of state h; g_ goes from the gradient of h, but for what this token adds, to that of the state
+  /// before, which h becomes. `ahead` is this token's and becomes that of the one before.
+  __device__ void walk_back(int t, int parity, Back& ahead, const PairValues& factor, PairValues& h) {
+    const Back now = ahead;
+    PairValues before, d_b_and_c;
+    float b[kHalf];
+    slots_.read(t, before);
+    tile_.read_coefficients(parity, 0, t, first_, b);
+    BackwardScalars& scalars = tile_.scalars();
+    const float u = scalars.own[t][thread_].x, slope = scalars.own[t][thread_].y;
+    const float d_z_of_y = scalars.own_z[t][thread_];
+    float y[kPair] = {}, d_dt_u[kPair] = {}, d_dt_decay[kPair] = {};
 #pragma unroll
-      for (int warp = 0; warp < kWarps; ++warp) sum += (&shared_.sums[warp][0][0])[i];
-      to[i] = sum;
+    for (int i = 0; i < kHalf; ++i) {
+#pragma unroll
+      for (int c = 0; c < kPair; ++c) {
+        y[c] = fmaf(now.c[i], h[c][i], y[c]);
+        g_[c][i] = fmaf(now.d_y[c], now.c[i], g_[c][i]);
+      }
+      d_b_and_c[0][i] = fmaf(g_[0][i], now.dt_u[0], g_[1][i] * now.dt_u[1]);
+      d_b_and_c[1][i] = fmaf(h[0][i], now.d_y[0], h[1][i] * now.d_y[1]);
     }
+    if (t > 0) ahead = read_back(t - 1, parity);
+    slots_.write(t, d_b_and_c);
+#pragma unroll
+    for (int i = 0; i < kHalf; ++i) {
+#pragma unroll
+      for (int c = 0; c < kPair; ++c) {
+        d_dt_u[c] = fmaf(g_[c][i], b[i], d_dt_u[c]);
+        g_[c][i] *= factor[c][i];
+        const float of_exponent = g_[c][i] * before[c][i];
+        d_decay_[c][i] = fmaf(of_exponent, now.dt[c], d_decay_[c][i]);
+        d_dt_decay[c] = fmaf(of_exponent, decay_[c][i], d_dt_decay[c]);
+        h[c][i] = before[c][i];
+      }
+    }
+    const float of_dt_u = exchange(d_dt_u);
+    const float d_delta = (of_dt_u * u + kLn2 * exchange(d_dt_decay)) * slope;
+    d_delta_bias_ += d_delta;
+    if (kFirstGroup) d_d_ = fmaf(now.d_y[0], u, d_d_);
+    scalars.own[t][thread_] = {of_dt_u * now.dt[0] + skip_ * now.d_y[0], d_delta};
+    scalars.own_z[t][thread_] = (exchange(y) + skip_ * u) * d_z_of_y;
   }
 
   __device__ void store_parameter_gradients() const {
-    if (!exists_) return;
-    const std::int64_t place = row_ * in_.channels + d_;
-#pragma unroll
-    for (int n = 0; n < kScanStates; ++n) {
-      if (n < states_) out_.d_a_log[place * states_ + n] = d_decay_[n] * decay_[n] * kLn2;  // A dL/dA
-    }
-    out_.d_d[place] = d_d_;
-    out_.d_delta_bias[place] = d_delta_bias_;
+    const std::int64_t row = (block_.segment * in_.lanes + block_.lane) * in_.channels;
+    for_each_value([&](int c, int i, int n, std::int64_t d, bool exists) {
+      if (exists) out_.d_a_log[(row + d) * states_ + n] = d_decay_[c][i] * decay_[c][i] * kLn2;  // A dL/dA
+    });
+    if (d_ >= in_.channels) return;
+    out_.d_d[row + d_] = d_d_;
+    out_.d_delta_bias[row + d_] = d_delta_bias_;
   }
 
   const ScanOperands<T>& in_;
   const BackwardResults<T>& out_;
-  Shared<T>& shared_;
   const ScanBlock block_;
-  TileLoader<T, 4, 2> loader_;
-  const std::int64_t d_;
-  const bool exists_;
-  const std::int64_t column_, row_;
+  BackwardTile<T> tile_;
+  const BackwardSlots slots_;
+  const int warp_, thread_;  // of the block, of the warp
+  const int first_;          // state of the group that the thread has
   const int states_;
-  const float bias_, skip_;
-  float decay_[kScanStates];
-  float g_[kScanStates];  // gradient of the state
-  float d_decay_[kScanStates] = {};
+  const std::int64_t d_;  // the own channel
+  const float skip_;
+  PairValues decay_;
+  PairValues g_;  // gradient of the state
+  PairValues d_decay_ = {};
   float d_d_ = 0, d_delta_bias_ = 0;
-  T *d_u_, *d_delta_, *d_z_;  // of the token under way; they are walked last to first
 };
 
 template <class T, bool kFirstGroup>
@@ -294,7 +298,7 @@ template <class T>
 __global__ void store_d_b_and_c(const __grid_constant__ ScanOperands<T> in, const float* of_blocks,
                                 std::int64_t channel_blocks, const __grid_constant__ Rows<T> d_b,
                                 const __grid_constant__ Rows<T> d_c) {
-  constexpr int kQuadsOfToken = kSums / 4;
+  constexpr int kQuadsOfToken = kScanSums / 4;
   const std::int64_t i = std::int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
   const std::int64_t position = i / kQuadsOfToken;
   const int column = static_cast<int>(i % kQuadsOfToken) * 4;
@@ -305,7 +309,7 @@ __global__ void store_d_b_and_c(const __grid_constant__ ScanOperands<T> in, cons
 #pragma unroll 4
     for (std::int64_t block = 0; block < channel_blocks; ++block) {
       const float4 value = *reinterpret_cast<const float4*>(
-          of_blocks + ((block * in.lanes + lane) * in.tokens + position) * kSums + column);
+          of_blocks + ((block * in.lanes + lane) * in.tokens + position) * kScanSums + column);
       sum.x += value.x, sum.y += value.y, sum.z += value.z, sum.w += value.w;
     }
     const std::int64_t valid = in.valid[lane];
@@ -328,24 +332,27 @@ void launch_backward(const ScanOperands<T>& in, const SelectiveScanGradient<T>& 
   const std::int64_t channel_blocks = ceil_div(in.channels, kScanThreads);
   const std::int64_t parts = in.segments * in.lanes, rows = in.lanes * in.tokens;
   const int states = std::min(in.states - in.first_state, kScanStates);
-  const auto d_b_and_c = context.scratch.take<float, 1>({channel_blocks * rows * kSums});
+  const auto d_b_and_c = context.scratch.take<float, 1>({channel_blocks * rows * kScanSums});
   const auto d_a_log = context.scratch.take<float, 2>({parts, in.channels * states});
   const auto d_d = context.scratch.take<float, 2>({parts, in.channels});
   const auto d_delta_bias = context.scratch.take<float, 2>({parts, in.channels});
   const View<const float, 4>& checkpoints = gradient.checkpoints;
-  const BackwardResults<T> results{.d_out = Rows<const T>(gradient.d_out, in.direction),
-                                   .d_u = Rows<T>(gradient.d_u, in.direction),
-                                   .d_delta = Rows<T>(gradient.d_delta, in.direction),
-                                   .d_z = Rows<T>(gradient.d_z, in.direction),
-                                   .checkpoints = checkpoints.data,
-                                   .checkpoint_stride = checkpoints.stride[0],
-                                   .checkpoint_lane_stride = checkpoints.stride[1],
-                                   .checkpoint_row_stride = checkpoints.stride[2],
-                                   .d_state_after = segments.state.data,
-                                   .d_b_and_c = d_b_and_c.data,
-                                   .d_a_log = d_a_log.data,
-                                   .d_d = d_d.data,
-                                   .d_delta_bias = d_delta_bias.data};
+  const BackwardResults<T> results{
+      .d_out = Rows<const T>(gradient.d_out, in.direction),
+      .d_u = Rows<T>(gradient.d_u, in.direction),
+      .d_delta = Rows<T>(gradient.d_delta, in.direction),
+      .d_z = Rows<T>(gradient.d_z, in.direction),
+      .in_packets = in.channels % kPacket == 0 && rows_hold_packets(gradient.d_u) &&
+                    rows_hold_packets(gradient.d_delta) && rows_hold_packets(gradient.d_z),
+      .checkpoints = checkpoints.data,
+      .checkpoint_stride = checkpoints.stride[0],
+      .checkpoint_lane_stride = checkpoints.stride[1],
+      .checkpoint_row_bytes = static_cast<int>(checkpoints.stride[2] * sizeof(float)),
+      .d_state_after = segments.state.data,
+      .d_b_and_c = d_b_and_c.data,
+      .d_a_log = d_a_log.data,
+      .d_d = d_d.data,
+      .d_delta_bias = d_delta_bias.data};
   const auto kernel = in.first_state == 0 ? backward_scan<T, true> : backward_scan<T, false>;
   check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, sizeof(Shared<T>)),
         "selective scan: shared memory");
@@ -353,7 +360,7 @@ void launch_backward(const ScanOperands<T>& in, const SelectiveScanGradient<T>& 
       in, results);
   check_launch("selective scan backward");
   constexpr int kThreads = 256;
-  const dim3 grid(static_cast<unsigned>(ceil_div(in.tokens * kSums / 4, kThreads)),
+  const dim3 grid(static_cast<unsigned>(ceil_div(in.tokens * kScanSums / 4, kThreads)),
                   static_cast<unsigned>(std::min<std::int64_t>(in.lanes, 65535)));
   store_d_b_and_c<<<grid, kThreads, 0, session.stream>>>(in, d_b_and_c.data, channel_blocks,
                                                          Rows<T>(gradient.d_b, in.direction),

@@ -17,7 +17,7 @@ namespace longstrand::cuda {
 constexpr int kScanThreads = 128;
 constexpr int kScanStates = 16;
 constexpr int kScanTile_tokens = 16;
-static_assert(scan_checkpoint_tokens(DeviceKind::cuda) == kScanTile_tokens);
+static_assert(kScanTile_tokens % scan_checkpoint_tokens(DeviceKind::cuda) == 0);
 
 /// Loads that start where they are written: the compiler would move them down to where their values are
 /// needed, to save registers, and wait there.

@@ -5,6 +5,8 @@
 namespace longstrand::cuda {
 namespace {
 
+constexpr int kCheckpoint_tokens = scan_checkpoint_tokens(DeviceKind::cuda);
+
 /// States [lanes, N, D] in device code.
 template <class E>
 struct States {
@@ -63,7 +65,7 @@ __global__ void __launch_bounds__(kScanThreads, 5)
     h[n] = exists && n < states ? *results.state_before.at(row, in.first_state + n, d) : 0.0F;
   }
   T* place = block.at(out, 0, column);
-  float* checkpoint = results.checkpoints + block.begin / kScanTile_tokens * results.checkpoint_stride +
+  float* checkpoint = results.checkpoints + block.begin / kCheckpoint_tokens * results.checkpoint_stride +
                       block.lane * results.checkpoint_lane_stride +
                       in.first_state * results.checkpoint_row_stride + d;
   const auto step = [&](int t, int parity) {
@@ -88,18 +90,20 @@ __global__ void __launch_bounds__(kScanThreads, 5)
   for (int i = 0; i < count; i += kScanTile_tokens, parity ^= 1) {
     loader.finish();
     loader.start(i + kScanTile_tokens, min(count - i - kScanTile_tokens, kScanTile_tokens), parity ^ 1);
-    if (results.checkpoints != nullptr && exists) {
+    for (int part = 0; part < kScanTile_tokens && part < count - i; part += kCheckpoint_tokens) {
+      if (results.checkpoints != nullptr && exists) {
 #pragma unroll
-      for (int n = 0; n < kScanStates; ++n) {
-        if (n < states) checkpoint[n * results.checkpoint_row_stride] = h[n];
+        for (int n = 0; n < kScanStates; ++n) {
+          if (n < states) checkpoint[n * results.checkpoint_row_stride] = h[n];
+        }
+        checkpoint += results.checkpoint_stride;
       }
-      checkpoint += results.checkpoint_stride;
-    }
-    if (count - i >= kScanTile_tokens) {
+      if (count - i - part >= kCheckpoint_tokens) {
 #pragma unroll 4
-      for (int t = 0; t < kScanTile_tokens; ++t) step(t, parity);
-    } else {
-      for (int t = 0; t < count - i; ++t) step(t, parity);
+        for (int t = 0; t < kCheckpoint_tokens; ++t) step(part + t, parity);
+      } else {
+        for (int t = part; t < count - i; ++t) step(t, parity);
+      }
     }
   }
   if (results.final_state.data == nullptr || !exists) return;
