@@ -39,12 +39,12 @@ Limits cpu_limits(std::int64_t saved_bytes_per_token) {
 /// is about nine tenths of all memory, weights and optimizer aside.
 Limits gpu_limits(std::int64_t saved_bytes_per_token, std::int64_t state_bytes, std::int64_t memory_bytes) {
   // Up to here, spare the second forward pass: 300,000 tokens of d_model 256, 8 layers, bfloat16.
-  constexpr std::int64_t kWhole_bytes = 20 * kGiB;
-  // Else this is enough, 59 Ki tokens of that model, where one pass over 2^20 tokens would keep 69 GiB,
-  constexpr std::int64_t kChunk_bytes = 4 * kGiB;
+  constexpr std::int64_t kWhole_bytes = 24 * kGiB;
+  // Else this is enough, 60 Ki tokens of that model, where one pass over 2^20 tokens would keep 85 GiB,
+  constexpr std::int64_t kChunk_bytes = 5 * kGiB;
   // but for wide and deep models, which get more.
   constexpr std::int64_t kFewest_tokens = 16 * kKiB;
-  constexpr std::int64_t kLargestChunk_bytes = 7 * kGiB;
+  constexpr std::int64_t kLargestChunk_bytes = 8 * kGiB;
   constexpr std::int64_t kLanes = kKiB;  // whose states take less than their tokens
   constexpr std::int64_t kStates_bytes = 2 * kGiB;
   constexpr std::int64_t kFewestStates = 128, kMostStates = 4 * kKiB;
