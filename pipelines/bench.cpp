@@ -90,7 +90,7 @@ Work embedding_work(const Model& model, const ExecutionOptions& execution, std::
 
 Work training_work(Model& model, const ExecutionOptions& execution, std::vector<std::uint8_t> tokens) {
   constexpr double kLearningRate = 1e-4;
-  const bool masks = model.config().bidirectional;
+  const bool masks = model.config().bidirectional();
   auto trainer = std::make_shared<Trainer>(
       model, execution, TrainerOptions{.objective = masks ? Objective::masked_token : Objective::next_token});
   return [trainer, masks, tokens = std::move(tokens)] {

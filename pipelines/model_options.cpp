@@ -39,9 +39,8 @@ void ModelOptions::check_left_to_init(const CommandLine& line) const {
 
 ModelConfig ModelOptions::config() const {
   ModelConfig config{.d_model = d_model, .n_layer = layers, .d_state = d_state};
-  config.bidirectional = bidirectional;
+  if (bidirectional) config.mixer = kBidirectionalMixer;
   config.equivariant = equivariant();
-  if (bidirectional) config.mixer = "BiMamba1";
   return config;
 }
 

@@ -98,12 +98,12 @@ void check_usage(const CommandLine& line, const PretrainOptions& options) {
 
 // ... and with the model that is to be trained.
 void check_usage(const ModelConfig& model, const PretrainOptions& options) {
-  if (options.masks() && !model.bidirectional) {
+  if (options.masks() && !model.bidirectional()) {
     throw UsageError(
         "--objective mlm needs a bidirectional model (--bidirectional, or such a model to --init): a causal "
         "one does not see what is behind a masked base");
   }
-  if (!options.masks() && model.bidirectional) {
+  if (!options.masks() && model.bidirectional()) {
     throw UsageError(
         "a bidirectional model needs --objective mlm: it sees the base that it would predict by clm");
   }

@@ -69,7 +69,7 @@ void score(const std::vector<std::string>& arguments) {
   records.check(line);
 
   const Model model = Model::load(records.model);
-  const bool masks = model.config().bidirectional;
+  const bool masks = model.config().bidirectional();
   if (!masks && line.given("mask-fraction")) {
     throw UsageError("--mask-fraction: this model is causal, it predicts every base from those before it");
   }

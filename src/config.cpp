@@ -45,7 +45,6 @@ constexpr std::int64_t kMostChannels = std::int64_t{1} << 16;
 constexpr std::int64_t kMostLayers = 4096;
 constexpr std::int64_t kMostTokens = 256;  // token ids are bytes
 
-constexpr const char* kBidirectionalMixer = "BiMamba1";
 constexpr const char* kAdd = "add";  // values of "bidirectional_strategy"
 constexpr const char* kMultiply = "ew_multiply";
 
@@ -162,7 +161,6 @@ ModelConfig parse_caduceus(const json& object) {
   ModelConfig config = parse_mamba_keys(object, read_ssm_cfg(object));
   require_bool(object, "bidirectional", true, "Caduceus models of one direction are not supported");
   config.mixer = kBidirectionalMixer;
-  config.bidirectional = true;
   config.combination = read_combination(object);
   config.tie_directions = read_bool(object, "bidirectional_weight_tie", true);
   config.equivariant = read_bool(object, "rcps", false);
@@ -266,11 +264,7 @@ ordered_json to_caduceus(const ModelConfig& config) {
 }  // namespace
 
 void check_config(const ModelConfig& config) {
-  if (config.bidirectional != (config.mixer == kBidirectionalMixer)) {
-    throw std::invalid_argument(concat("a model is bidirectional where its mixer is \"", kBidirectionalMixer,
-                                       "\", and only there; here it is \"", config.mixer, "\""));
-  }
-  if (config.equivariant && !(config.bidirectional && config.tie_embeddings)) {
+  if (config.equivariant && !(config.bidirectional() && config.tie_embeddings)) {
     throw std::invalid_argument("an equivariant model is bidirectional, and its embeddings are tied");
   }
 }
@@ -296,9 +290,9 @@ ModelConfig parse_config(const json& object, CheckpointLayout* layout) {
 }
 
 ordered_json to_json(const ModelConfig& config, CheckpointLayout layout) {
-  if (config.bidirectional != (layout == CheckpointLayout::caduceus)) {
-    throw std::invalid_argument(config.bidirectional ? "a bidirectional model has only the caduceus layout"
-                                                     : "the caduceus layout is for bidirectional models");
+  if (config.bidirectional() != (layout == CheckpointLayout::caduceus)) {
+    throw std::invalid_argument(config.bidirectional() ? "a bidirectional model has only the caduceus layout"
+                                                       : "the caduceus layout is for bidirectional models");
   }
   switch (layout) {
     case CheckpointLayout::state_spaces:
@@ -313,7 +307,7 @@ ordered_json to_json(const ModelConfig& config, CheckpointLayout layout) {
 
 std::string describe(const ModelConfig& config) {
   if (config.equivariant) return "Caduceus-PS, bidirectional, reverse-complement equivariant";
-  return config.bidirectional ? "Caduceus-Ph, bidirectional" : "Mamba, causal";
+  return config.bidirectional() ? "Caduceus-Ph, bidirectional" : "Mamba, causal";
 }
 
 }  // namespace longstrand

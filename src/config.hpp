@@ -11,6 +11,9 @@ namespace longstrand {
 /// How a bidirectional layer joins the outputs of its two directions.
 enum class Combination : std::uint8_t { add, multiply };
 
+/// The name in the mixer table (src/mixer.hpp) of what makes a model bidirectional.
+inline constexpr const char* kBidirectionalMixer = "BiMamba1";
+
 struct ModelConfig {
   std::string mixer = "Mamba1";  // a name of the mixer table (src/mixer.hpp)
   std::int64_t d_model = 256;
@@ -24,13 +27,15 @@ struct ModelConfig {
   double norm_epsilon = 1e-5;
   bool tie_embeddings = true;
 
-  bool bidirectional = false;  // Caduceus: every layer also reads from right to left; the mixer is "BiMamba1"
+  // Of bidirectional models:
   Combination combination = Combination::add;
   bool tie_directions = true;      // both directions share in_proj and out_proj
   bool equivariant = false;        // Caduceus-PS: both strands, reverse-complement equivariant
   bool exchange_residuals = true;  // PS: the strands' residuals change places in every block, as they do in
                                    // the original where fused_add_norm is set
 
+  /// Caduceus: every layer also reads from right to left.
+  bool bidirectional() const { return mixer == kBidirectionalMixer; }
   std::int64_t d_inner() const { return expand * d_model; }
   std::int64_t dt_rank_or_auto() const { return dt_rank > 0 ? dt_rank : (d_model + 15) / 16; }
   std::int64_t padded_vocab() const {
@@ -45,7 +50,7 @@ enum class CheckpointLayout : std::uint8_t { state_spaces, hugging_face, caduceu
 
 /// The layout that a model is saved in where none is asked for.
 inline CheckpointLayout native_layout(const ModelConfig& config) {
-  return config.bidirectional ? CheckpointLayout::caduceus : CheckpointLayout::state_spaces;
+  return config.bidirectional() ? CheckpointLayout::caduceus : CheckpointLayout::state_spaces;
 }
 
 /// Throws std::invalid_argument where settings contradict each other.

@@ -20,7 +20,7 @@ void check_options(const Model& model, const InferenceOptions& options) {
   if (options.readout == Readout::probabilities && !model.classifier()) {
     throw std::invalid_argument("the model has no classifier; train one with: longstrand finetune");
   }
-  const bool bidirectional = model.config().bidirectional;
+  const bool bidirectional = model.config().bidirectional();
   if (bidirectional && options.readout == Readout::log_likelihood) {
     throw std::invalid_argument(
         "a bidirectional model gives no likelihood of a record base by base, only of masked bases");

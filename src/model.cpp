@@ -290,7 +290,7 @@ std::string Model::fingerprint() const {
       concat(config_.mixer, ' ', config_.d_model, ' ', config_.n_layer, ' ', config_.padded_vocab(), ' ',
              config_.d_state, ' ', config_.d_conv, ' ', config_.expand, ' ', config_.dt_rank_or_auto(), ' ',
              config_.norm_epsilon, ' ', config_.tie_embeddings);
-  if (config_.bidirectional) {
+  if (config_.bidirectional()) {
     config_text += concat(' ', static_cast<int>(config_.combination), ' ', config_.tie_directions, ' ',
                           config_.equivariant, ' ', config_.exchange_residuals);
   }

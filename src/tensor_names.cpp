@@ -46,7 +46,7 @@ std::string name_in_layout(const std::string& name, const ModelConfig& config, C
 std::vector<TiedParameter> tied_parameters(const ModelConfig& config) {
   std::vector<TiedParameter> tied;
   if (config.tie_embeddings) tied.push_back({kLmHeadWeight, kEmbeddingWeight});
-  if (!config.bidirectional || !config.tie_directions) return tied;
+  if (!config.bidirectional() || !config.tie_directions) return tied;
   for (std::int64_t i = 0; i < config.n_layer; ++i) {
     const std::string mixer = layer_prefix(i) + "mixer.";
     for (const char* name : {"in_proj.weight", "out_proj.weight"}) {

@@ -27,7 +27,7 @@ std::unique_ptr<Trainer::Engine> make_engine(Model& model, const ExecutionOption
 }
 
 void check_options(const Model& model, const TrainerOptions& options) {
-  const bool bidirectional = model.config().bidirectional;
+  const bool bidirectional = model.config().bidirectional();
   if (options.objective == Objective::next_token && bidirectional) {
     throw std::invalid_argument(
         "a bidirectional model sees the token that it would predict; train it on masked ones");

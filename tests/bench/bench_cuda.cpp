@@ -309,8 +309,7 @@ Model make_model(std::int64_t d_model, std::int64_t layers, Kind kind = Kind::ma
   ModelConfig config;
   config.d_model = d_model;
   config.n_layer = layers;
-  config.bidirectional = kind != Kind::mamba;
-  if (config.bidirectional) config.mixer = "BiMamba1";
+  if (kind != Kind::mamba) config.mixer = kBidirectionalMixer;
   config.equivariant = kind == Kind::caduceus_ps;
   return Model(config, 1);
 }

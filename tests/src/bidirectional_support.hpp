@@ -12,8 +12,7 @@ struct ModelCase {
 };
 
 inline ModelConfig bidirectional(ModelConfig changes) {
-  changes.mixer = "BiMamba1";
-  changes.bidirectional = true;
+  changes.mixer = kBidirectionalMixer;
   changes.d_model = 24;
   changes.n_layer = 3;
   return changes;
