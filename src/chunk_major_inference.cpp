@@ -163,10 +163,7 @@ class ChunkMajorInference final : public Inference::Engine {
 std::unique_ptr<Inference::Engine> make_chunk_major_inference(const Model& model,
                                                               const ExecutionOptions& execution,
                                                               const InferenceOptions& options) {
-  if (execution.precision == Precision::bf16) {
-    return std::make_unique<ChunkMajorInference<bfloat16>>(model, execution, options);
-  }
-  return std::make_unique<ChunkMajorInference<float>>(model, execution, options);
+  return make_for<ChunkMajorInference, Inference::Engine>(execution.precision, model, execution, options);
 }
 
 }  // namespace longstrand

@@ -428,10 +428,7 @@ class ChunkMajorTrainer final : public Trainer::Engine {
 
 std::unique_ptr<Trainer::Engine> make_chunk_major_trainer(Model& model, const ExecutionOptions& execution,
                                                           const TrainerOptions& options) {
-  if (execution.precision == Precision::bf16) {
-    return std::make_unique<ChunkMajorTrainer<bfloat16>>(model, execution, options);
-  }
-  return std::make_unique<ChunkMajorTrainer<float>>(model, execution, options);
+  return make_for<ChunkMajorTrainer, Trainer::Engine>(execution.precision, model, execution, options);
 }
 
 }  // namespace longstrand

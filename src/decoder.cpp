@@ -120,10 +120,7 @@ std::unique_ptr<Decoder::Engine> make_engine(const Model& model, const Execution
   if (find_mixer(model.config().mixer).sweep != Sweep::chunk_major) {
     throw std::invalid_argument("a bidirectional model cannot go on token by token");
   }
-  if (execution.precision == Precision::bf16) {
-    return std::make_unique<StepEngine<bfloat16>>(model, execution.device, lanes);
-  }
-  return std::make_unique<StepEngine<float>>(model, execution.device, lanes);
+  return make_for<StepEngine, Decoder::Engine>(execution.precision, model, execution.device, lanes);
 }
 
 /// Of a lane that must be there.

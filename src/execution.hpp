@@ -3,13 +3,24 @@
 
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <string>
+#include <utility>
 
 #include "kernels/view.hpp"
 
 namespace longstrand {
 
 enum class Precision : std::uint8_t { fp32, bf16 };
+
+/// A Made<T> from the arguments of its constructor, T being the type of activations in that precision.
+template <template <class> class Made, class Base, class... Arguments>
+std::unique_ptr<Base> make_for(Precision precision, Arguments&&... arguments) {
+  if (precision == Precision::bf16) {
+    return std::make_unique<Made<bfloat16>>(std::forward<Arguments>(arguments)...);
+  }
+  return std::make_unique<Made<float>>(std::forward<Arguments>(arguments)...);
+}
 
 /// "fp32" or "bf16", as --precision takes it.
 const char* precision_name(Precision precision);

@@ -291,10 +291,7 @@ class LayerMajorInference final : public Inference::Engine {
 std::unique_ptr<Inference::Engine> make_layer_major_inference(const Model& model,
                                                               const ExecutionOptions& execution,
                                                               const InferenceOptions& options) {
-  if (execution.precision == Precision::bf16) {
-    return std::make_unique<LayerMajorInference<bfloat16>>(model, execution, options);
-  }
-  return std::make_unique<LayerMajorInference<float>>(model, execution, options);
+  return make_for<LayerMajorInference, Inference::Engine>(execution.precision, model, execution, options);
 }
 
 }  // namespace longstrand

@@ -151,10 +151,7 @@ class LayerMajorTrainer final : public Trainer::Engine {
 
 std::unique_ptr<Trainer::Engine> make_layer_major_trainer(Model& model, const ExecutionOptions& execution,
                                                           const TrainerOptions& options) {
-  if (execution.precision == Precision::bf16) {
-    return std::make_unique<LayerMajorTrainer<bfloat16>>(model, execution, options);
-  }
-  return std::make_unique<LayerMajorTrainer<float>>(model, execution, options);
+  return make_for<LayerMajorTrainer, Trainer::Engine>(execution.precision, model, execution, options);
 }
 
 }  // namespace longstrand
