@@ -51,9 +51,6 @@ void copy_from_host(const void* from, void* to, const detail::Runs& runs, Contex
 void copy_to_host(const void* from, void* to, const detail::Runs& runs, Context& context);
 /// As copy_to_host, but `to` is pinned memory, and there only behind an event recorded after this.
 void start_copy_to_pinned(const void* from, void* to, std::size_t size_bytes, Context& context);
-template <class T>
-void fill_runs(T* to, std::int64_t rows, std::int64_t row_size, std::int64_t row_stride, T value,
-               Context& context);
 
 /// Owner of a T that only .cu files know, by the destroy(T*) beside its declaration.
 struct Destroy {

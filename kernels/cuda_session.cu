@@ -135,36 +135,6 @@ void start_copy_to_pinned(const void* from, void* to, std::size_t size_bytes, Co
         "copy to the host");
 }
 
-namespace {
-
-template <class T>
-__global__ void fill_kernel(T* to, std::int64_t count, std::int64_t row_size, std::int64_t row_stride,
-                            T value) {
-  const std::int64_t step = std::int64_t{gridDim.x} * blockDim.x;
-  for (std::int64_t i = std::int64_t{blockIdx.x} * blockDim.x + threadIdx.x; i < count; i += step) {
-    to[i / row_size * row_stride + i % row_size] = value;
-  }
-}
-
-}  // namespace
-
-template <class T>
-void fill_runs(T* to, std::int64_t rows, std::int64_t row_size, std::int64_t row_stride, T value,
-               Context& context) {
-  Session& session = session_of(context);
-  constexpr int kThreads = 256;
-  const std::int64_t count = rows * row_size;
-  const auto blocks = static_cast<unsigned>(
-      std::min<std::int64_t>(ceil_div(count, kThreads), std::int64_t{session.multiprocessors} * 8));
-  fill_kernel<<<blocks, kThreads, 0, session.stream>>>(to, count, row_size, row_stride, value);
-  check_launch("fill");
-}
-
-template void fill_runs(float*, std::int64_t, std::int64_t, std::int64_t, float, Context&);
-template void fill_runs(double*, std::int64_t, std::int64_t, std::int64_t, double, Context&);
-template void fill_runs(std::int32_t*, std::int64_t, std::int64_t, std::int64_t, std::int32_t, Context&);
-template void fill_runs(std::int64_t*, std::int64_t, std::int64_t, std::int64_t, std::int64_t, Context&);
-
 Session::Session(Device where) : device(where) {
   check(cudaSetDevice(device.index), "select the device");
   check(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "create a stream");

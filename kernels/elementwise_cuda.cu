@@ -83,6 +83,14 @@ __global__ void multiply_backward_kernel(Packets<const T, V> a, Packets<const T,
 }
 
 template <class T>
+__global__ void fill_kernel(T* to, std::int64_t count, std::int64_t row_size, std::int64_t row_stride,
+                            T value) {
+  for (std::int64_t i = first_index(); i < count; i += index_step()) {
+    to[i / row_size * row_stride + i % row_size] = value;
+  }
+}
+
+template <class T>
 __global__ void fill_marked_rows_kernel(T* to, std::int64_t stride, const std::uint8_t* marked,
                                         std::int64_t count, std::int64_t columns, T value) {
   for (std::int64_t i = first_index(); i < count; i += index_step()) {
@@ -161,6 +169,16 @@ void multiply_backward(View<const T, 2> a, View<const T, 2> b, View<const T, 2> 
 }
 
 template <class T>
+void fill_runs(T* to, std::int64_t rows, std::int64_t row_size, std::int64_t row_stride, T value,
+               Context& context) {
+  Session& session = session_of(context);
+  const std::int64_t count = rows * row_size;
+  fill_kernel<<<blocks_for(count, session), kThreads, 0, session.stream>>>(to, count, row_size, row_stride,
+                                                                           value);
+  check_launch("fill");
+}
+
+template <class T>
 void fill_marked_rows(View<T, 2> to, View<const std::uint8_t, 1> marked, T value, Context& context) {
   if (to.size() == 0) return;
   Session& session = session_of(context);
@@ -184,6 +202,10 @@ template void multiply_backward(View<const float, 2>, View<const float, 2>, View
                                 View<float, 2>, View<float, 2>, Context&);
 template void multiply_backward(View<const bfloat16, 2>, View<const bfloat16, 2>, View<const bfloat16, 2>,
                                 View<bfloat16, 2>, View<bfloat16, 2>, Context&);
+template void fill_runs(float*, std::int64_t, std::int64_t, std::int64_t, float, Context&);
+template void fill_runs(double*, std::int64_t, std::int64_t, std::int64_t, double, Context&);
+template void fill_runs(std::int32_t*, std::int64_t, std::int64_t, std::int64_t, std::int32_t, Context&);
+template void fill_runs(std::int64_t*, std::int64_t, std::int64_t, std::int64_t, std::int64_t, Context&);
 template void fill_marked_rows(View<float, 2>, View<const std::uint8_t, 1>, float, Context&);
 template void fill_marked_rows(View<double, 2>, View<const std::uint8_t, 1>, double, Context&);
 

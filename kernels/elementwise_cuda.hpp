@@ -1,4 +1,4 @@
-// kernels/elementwise.hpp on a GPU.
+// kernels/elementwise.hpp and the filling of kernels/transfer.hpp on a GPU.
 #pragma once
 
 #include "kernels/context.hpp"
@@ -17,6 +17,9 @@ void multiply(View<const T, 2> from, View<T, 2> to, Context& context);
 template <class T>
 void multiply_backward(View<const T, 2> a, View<const T, 2> b, View<const T, 2> d_product, View<T, 2> d_a,
                        View<T, 2> d_b, Context& context);
+template <class T>
+void fill_runs(T* to, std::int64_t rows, std::int64_t row_size, std::int64_t row_stride, T value,
+               Context& context);
 template <class T>
 void fill_marked_rows(View<T, 2> to, View<const std::uint8_t, 1> marked, T value, Context& context);
 

@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "kernels/cuda_runtime.hpp"
+#include "kernels/elementwise_cuda.hpp"
 
 namespace longstrand::detail {
 
