@@ -24,13 +24,14 @@ void synchronize(Device device);
 
 /// Throws DeviceOutOfMemory, or std::runtime_error for any other fault of the device.
 std::byte* allocate(std::size_t size_bytes, Device device);
-/// Whether a sixteenth of the device's memory would stay free.
-bool has_room(std::size_t size_bytes, Device device);
 /// Waits for whatever may still use the memory.
 void deallocate(std::byte* pointer) noexcept;
 /// Waits for the device before and after: memory of a Buffer is zeroed between uses, not within one.
 void zero(std::byte* pointer, std::size_t size_bytes, Device device);
-std::int64_t memory_bytes(Device device);
+struct MemoryInfo {
+  std::size_t free_bytes = 0, total_bytes = 0;
+};
+MemoryInfo memory_info(Device device);
 
 /// Host memory that a GPU reads and writes by itself, while the host goes on. Given back when nothing on the
 /// device can use it any more.

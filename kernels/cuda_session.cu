@@ -33,11 +33,11 @@ std::byte* allocate(std::size_t size_bytes, Device device) {
 
 void deallocate(std::byte* pointer) noexcept { cudaFree(pointer); }
 
-bool has_room(std::size_t size_bytes, Device device) {
+MemoryInfo memory_info(Device device) {
   check(cudaSetDevice(device.index), "select the device");
-  std::size_t free_bytes = 0, total_bytes = 0;
-  check(cudaMemGetInfo(&free_bytes, &total_bytes), "read the device's memory");
-  return size_bytes + total_bytes / 16 <= free_bytes;
+  MemoryInfo info;
+  check(cudaMemGetInfo(&info.free_bytes, &info.total_bytes), "read the device's memory");
+  return info;
 }
 
 void zero(std::byte* pointer, std::size_t size_bytes, Device device) {
@@ -45,13 +45,6 @@ void zero(std::byte* pointer, std::size_t size_bytes, Device device) {
   check(cudaDeviceSynchronize(), "wait for the device");
   check(cudaMemset(pointer, 0, size_bytes), "zero memory");
   check(cudaDeviceSynchronize(), "zero memory");
-}
-
-std::int64_t memory_bytes(Device device) {
-  check(cudaSetDevice(device.index), "select the device");
-  std::size_t free_bytes = 0, total_bytes = 0;
-  check(cudaMemGetInfo(&free_bytes, &total_bytes), "read the device's memory");
-  return static_cast<std::int64_t>(total_bytes);
 }
 
 PinnedMemory allocate_pinned(std::size_t size_bytes) noexcept {

@@ -17,7 +17,7 @@ std::size_t round_up(std::size_t size_bytes) {
 
 std::int64_t device_memory_bytes(Device device) {
   assert(device.kind == DeviceKind::cuda);
-  if constexpr (kCudaBuilt) return cuda::memory_bytes(device);
+  if constexpr (kCudaBuilt) return static_cast<std::int64_t>(cuda::memory_info(device).total_bytes);
   return 0;
 }
 
@@ -26,8 +26,10 @@ Buffer::Buffer(std::size_t size_bytes, Device device, Overflow overflow)
   if (size_bytes == 0) return;
   if constexpr (kCudaBuilt) {
     if (device.kind == DeviceKind::cuda) {
-      if (overflow == Overflow::to_host && !cuda::has_room(size_bytes, device)) {
-        data_ = {cuda::allocate_pinned(size_bytes).release(), Free{Place::pinned}};
+      if (overflow == Overflow::to_host) {
+        const auto [free_bytes, total_bytes] = cuda::memory_info(device);
+        const bool has_room = size_bytes + total_bytes / 16 <= free_bytes;
+        if (!has_room) data_ = {cuda::allocate_pinned(size_bytes).release(), Free{Place::pinned}};
       }
       if (!data_) data_ = {cuda::allocate(size_bytes, device), Free{Place::device}};
       zero();
