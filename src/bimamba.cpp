@@ -21,8 +21,8 @@ template <class T>
 BiMamba1<T>::BiMamba1(const ModelConfig& config, const std::string& prefix, const ParameterStore& weights)
     : tied_(config.tie_directions),
       left_to_right_(config, prefix + "mamba_fwd.", weights),
-      right_to_left_(config, prefix + "mamba_rev.",
-                     prefix + (config.tie_directions ? "mamba_fwd." : "mamba_rev."), weights) {}
+      right_to_left_(config, prefix + "mamba_rev.", weights,
+                     config.tie_directions ? &left_to_right_ : nullptr) {}
 
 template <class T>
 void BiMamba1<T>::prepare(bool for_backward, Context& context) {

@@ -66,20 +66,20 @@ struct Mamba1<T>::Activations : Saved {
 };
 
 template <class T>
-Mamba1<T>::Mamba1(const ModelConfig& config, std::string prefix, std::string projections_prefix,
-                  const ParameterStore& weights)
+Mamba1<T>::Mamba1(const ModelConfig& config, std::string prefix, const ParameterStore& weights,
+                  const Mamba1* projections)
     : d_inner_(config.d_inner()),
       d_state_(config.d_state),
       d_conv_(config.d_conv),
       dt_rank_(config.dt_rank_or_auto()),
       prefix_(std::move(prefix)),
-      projections_prefix_(std::move(projections_prefix)),
-      in_proj_weight_(weights.matrix(projections_prefix_ + "in_proj.weight")),
+      projections_(projections != nullptr ? projections : this),
+      in_proj_weight_(weights.matrix(projections_->prefix_ + "in_proj.weight")),
       conv_weight_(weights.matrix(prefix_ + "conv1d.weight")),
       x_proj_weight_(weights.matrix(prefix_ + "x_proj.weight")),
       dt_proj_weight_(weights.matrix(prefix_ + "dt_proj.weight")),
       a_log_(weights.matrix(prefix_ + "A_log")),
-      out_proj_weight_(weights.matrix(projections_prefix_ + "out_proj.weight")),
+      out_proj_weight_(weights.matrix(projections_->prefix_ + "out_proj.weight")),
       conv_bias_(weights.flat(prefix_ + "conv1d.bias")),
       dt_proj_bias_(weights.flat(prefix_ + "dt_proj.bias")),
       d_(weights.flat(prefix_ + "D")),
@@ -87,11 +87,12 @@ Mamba1<T>::Mamba1(const ModelConfig& config, std::string prefix, std::string pro
 
 template <class T>
 void Mamba1<T>::prepare(bool for_backward, Context& context) {
-  in_proj_.pack(in_proj_weight_, for_backward, context);
   x_proj_.pack(x_proj_weight_, for_backward, context);
   dt_proj_.pack(dt_proj_weight_, for_backward, context);
-  out_proj_.pack(out_proj_weight_, for_backward, context);
   prepare_decay(a_log_, decay_.view(), context);
+  if (projections_ != this) return;
+  in_proj_.pack(in_proj_weight_, for_backward, context);
+  out_proj_.pack(out_proj_weight_, for_backward, context);
 }
 
 template <class T>
@@ -162,7 +163,7 @@ SelectiveScanInput<T> Mamba1<T>::scan_input(Direction direction, View<const T, 3
 
 template <class T>
 void Mamba1<T>::project(Direction, View<const T, 3> x, View<T, 3> projected, Context& context) const {
-  linear_forward<T, T>(rows(x), in_proj_, rows(projected), context);
+  linear_forward<T, T>(rows(x), projections_->in_proj_, rows(projected), context);
 }
 
 template <class T>
@@ -180,7 +181,7 @@ auto Mamba1<T>::forward(Direction direction, View<const T, 3> projected, View<fl
   linear_forward<T, T>(rows<const T>(a.x_dbl).columns(0, dt_rank_), dt_proj_, rows(a.delta), context);
   const SelectiveScanOutput<T> scanned{.out = a.y, .state = scan_state(state), .checkpoints = a.checkpoints};
   selective_scan_forward<T>(scan_input(direction, projected, a, scan_state(state), valid), scanned, context);
-  if (!y.empty()) linear_forward<T, T>(rows<const T>(a.y), out_proj_, rows(y), context);
+  if (!y.empty()) linear_forward<T, T>(rows<const T>(a.y), projections_->out_proj_, rows(y), context);
   return for_backward ? std::make_unique<Activations>(std::move(a)) : nullptr;
 }
 
@@ -197,9 +198,10 @@ void Mamba1<T>::backward(Direction direction, View<const T, 3> projected, const 
   const auto d_delta = context.scratch.take<T, 3>(a.delta.shape);
   const auto d_gated = context.scratch.take<T, 3>(a.y.shape);
 
-  linear_backward_input<T>(rows(d_y), out_proj_, rows(d_gated), GradientMode::overwrite, context);
+  linear_backward_input<T>(rows(d_y), projections_->out_proj_, rows(d_gated), GradientMode::overwrite,
+                           context);
   linear_backward_weight<T>(rows(d_y), rows<const T>(a.y),
-                            gradients.matrix(projections_prefix_ + "out_proj.weight"), context);
+                            gradients.matrix(projections_->prefix_ + "out_proj.weight"), context);
 
   const SelectiveScanGradient<T> scan{.d_out = d_gated,
                                       .checkpoints = a.checkpoints,
@@ -232,9 +234,10 @@ void Mamba1<T>::backward(Direction direction, View<const T, 3> projected, const 
 template <class T>
 void Mamba1<T>::project_backward(Direction, View<const T, 3> x, View<const T, 3> d_projected, View<T, 3> d_x,
                                  ParameterStore& gradients, Context& context) const {
-  linear_backward_input<T>(rows(d_projected), in_proj_, rows(d_x), GradientMode::overwrite, context);
+  linear_backward_input<T>(rows(d_projected), projections_->in_proj_, rows(d_x), GradientMode::overwrite,
+                           context);
   linear_backward_weight<T>(rows(d_projected), rows(x),
-                            gradients.matrix(projections_prefix_ + "in_proj.weight"), context);
+                            gradients.matrix(projections_->prefix_ + "in_proj.weight"), context);
 }
 
 template class Mamba1<float>;

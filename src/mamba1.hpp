@@ -30,11 +30,12 @@ class Mamba1 final : public Mixer<T> {
  public:
   using typename Mixer<T>::Saved;
 
-  Mamba1(const ModelConfig& config, const std::string& prefix, const ParameterStore& weights)
-      : Mamba1(config, prefix, prefix, weights) {}
-  /// in_proj and out_proj are those of another prefix.
-  Mamba1(const ModelConfig& config, std::string prefix, std::string projections_prefix,
-         const ParameterStore& weights);
+  /// `projections`: the mixer whose in_proj and out_proj this one uses; it must outlive this one and be
+  /// prepared as well. nullptr: it has its own.
+  Mamba1(const ModelConfig& config, std::string prefix, const ParameterStore& weights,
+         const Mamba1* projections = nullptr);
+  Mamba1(const Mamba1&) = delete;
+  Mamba1& operator=(const Mamba1&) = delete;
 
   std::int64_t state_floats() const override { return (d_conv_ - 1 + d_state_) * d_inner_; }
   std::int64_t projected_width() const override { return 2 * d_inner_; }
@@ -64,7 +65,8 @@ class Mamba1 final : public Mixer<T> {
                                    View<const float, 3> state, View<const std::int64_t, 1> valid) const;
 
   std::int64_t d_inner_, d_state_, d_conv_, dt_rank_;
-  std::string prefix_, projections_prefix_;
+  std::string prefix_;
+  const Mamba1* projections_;  // whose in_proj and out_proj it uses; may be itself
   View<const float, 2> in_proj_weight_, conv_weight_, x_proj_weight_, dt_proj_weight_, a_log_,
       out_proj_weight_;
   View<const float, 1> conv_bias_, dt_proj_bias_, d_;
