@@ -83,7 +83,7 @@ Work embedding_work(const Model& model, const ExecutionOptions& execution, std::
           stop_if_interrupted(/*resumable=*/false);
           return next_chunk(tokens, inference->preferred_chunk_tokens(), position, batch);
         },
-        [](const ChunkResult&) {});
+        [](const ChunkResult&) {}, [](std::int64_t) { stop_if_interrupted(/*resumable=*/false); });
     return inference->peak_bytes();
   };
 }
@@ -100,7 +100,8 @@ Work training_work(Model& model, const ExecutionOptions& execution, std::vector<
                                       std::copy_n(tokens.begin() + begin, out.size(), out.begin());
                                     }};
     const TrainingSequence to_train_on = masks ? masked(sequence, MaskRule{}, /*seed=*/0) : sequence;
-    trainer->step({&to_train_on, 1}, kLearningRate);
+    trainer->step({&to_train_on, 1}, kLearningRate,
+                  [](std::int64_t) { stop_if_interrupted(/*resumable=*/false); });
     return trainer->peak_bytes();
   };
 }

@@ -13,7 +13,6 @@
 #include <thread>
 #include <utility>
 
-#include "pipelines/interrupt.hpp"
 #include "pipelines/logging.hpp"
 
 namespace longstrand::pipelines {
@@ -178,16 +177,15 @@ bool CommandLine::given(const std::string& option) const {
   return values_.contains(option) && !values_[option].defaulted();
 }
 
-ResolvedExecution CommandLine::execution(const Use& use) const {
+ResolvedExecution CommandLine::execution(bool small_differences) const {
   try {
     auto resolved = resolve_execution({.device = common_.device,
                                        .precision = common_.precision,
                                        .threads = common_.threads,
                                        .chunk_tokens = common_.chunk,
-                                       .small_differences = use.small_differences});
+                                       .small_differences = small_differences});
     spdlog::info("{}", resolved.description);
     resolved.options.notify = [](const std::string& line) { spdlog::info("{}", line); };
-    resolved.options.poll = [resumable = use.resumable] { stop_if_interrupted(resumable); };
     return resolved;
   } catch (const std::invalid_argument& error) {
     throw UsageError(error.what());

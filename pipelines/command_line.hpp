@@ -67,14 +67,9 @@ class CommandLine {
   /// ... on the command line: a run's config.ini holds all options, those that do not matter too.
   bool typed(const std::string& option) const { return typed_.contains(option); }
   const CommonOptions& common() const { return common_; }
-  struct Use {
-    bool small_differences = false;  // of results: --precision auto means fp32
-    bool resumable = false;          // as Ctrl-C tells the user
-  };
-  /// Device, precision and threads as they will be used, said in the log; long work stops on Ctrl-C. Throws
-  /// UsageError for what cannot be had.
-  ResolvedExecution execution(const Use& use) const;
-  ResolvedExecution execution() const { return execution(Use()); }
+  /// Device, precision and threads as they will be used, said in the log; `small_differences`, of results:
+  /// --precision auto means fp32. Throws UsageError for what cannot be had.
+  ResolvedExecution execution(bool small_differences = false) const;
 
   /// The options as resolved, name=value a line, as --config reads them; `resolved` replaces values that the
   /// command worked out itself. Options that say how a run is begun (--resume, --force, ...) are left out.

@@ -188,7 +188,7 @@ void embed(const std::vector<std::string>& arguments) {
 
   const Model model = Model::load(options.records.model);
   options.records.check(model.config());
-  const ExecutionOptions execution = line.execution({.resumable = true}).options;
+  const ExecutionOptions execution = line.execution().options;
   if (what.layer > model.config().n_layer) {
     throw UsageError(fmt::format("--layer {}: the model has {} layers", what.layer, model.config().n_layer));
   }

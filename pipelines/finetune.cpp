@@ -159,7 +159,7 @@ void finetune(const std::vector<std::string>& arguments) {
   if (!line.parse(arguments)) return;
   options.windows();
   options.training.check(line);
-  const auto execution = line.execution({.resumable = true});
+  const auto execution = line.execution();
   const std::uint64_t seed = line.common().seed;
   const Manifest manifest = read_classes(options.labels);
 

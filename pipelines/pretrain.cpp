@@ -156,7 +156,7 @@ void pretrain(const std::vector<std::string>& arguments) {
   if (!line.parse(arguments)) return;
   options.training.reverse_complement |= options.model.augments();
   check_usage(line, options);
-  const auto execution = line.execution({.resumable = true});
+  const auto execution = line.execution();
   const std::uint64_t seed = line.common().seed;
 
   // First of all, so that a wrong name leaves nothing behind.

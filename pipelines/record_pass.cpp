@@ -1,6 +1,7 @@
 #include "pipelines/record_pass.hpp"
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <numeric>
 #include <utility>
@@ -31,24 +32,38 @@ void run_records(Inference& inference, io::ChunkStream stream, const RecordPass&
   RecordCopies record_copies(reader, pass.copies);
   Progress progress(pass.label);
   const std::int64_t copies = pass.copies.copies();
-  std::int64_t records = 0;  // of every copy, as bases
-  std::int64_t bases = 0;
+  // Of every copy:
+  std::int64_t records = 0, bases = 0;      // delivered
+  std::int64_t shown = 0;                   // bases; never fewer than before
+  std::atomic<std::int64_t> expected = -1;  // bases in all; chunks may be taken while others are delivered
+  const auto show = [&](std::int64_t ahead) {
+    shown = std::max(shown, bases + ahead);
+    const double share = static_cast<double>(shown) / static_cast<double>(expected);
+    progress.update(shown / copies, expected > 0 ? std::min(share, 1.0) : Progress::kUnknown);
+  };
   const auto start = std::chrono::steady_clock::now();
   const auto next = [&](TokenBatch& batch) {
     stop_if_interrupted(pass.resumable);
     const bool more = record_copies.next(batch);
-    if (!more) stop_if_interrupted(pass.resumable);  // which ends standard input
-    return more;
+    if (!more) {
+      stop_if_interrupted(pass.resumable);  // which ends standard input
+      return false;
+    }
+    expected = copies * origin_of(batch).expected_tokens;
+    return true;
+  };
+  const auto take_result = [&](const ChunkResult& result) {
+    deliver(result);
+    bases += std::accumulate(result.batch.valid.begin(), result.batch.valid.end(), std::int64_t{0});
+    records += std::ranges::count(result.batch.ends, 1);
+    show(/*ahead=*/0);
+  };
+  const auto poll = [&](std::int64_t computed) {
+    stop_if_interrupted(pass.resumable);
+    show(/*ahead=*/computed);
   };
   try {
-    inference.run(next, [&](const ChunkResult& result) {
-      deliver(result);
-      bases += std::accumulate(result.batch.valid.begin(), result.batch.valid.end(), std::int64_t{0});
-      records += std::ranges::count(result.batch.ends, 1);
-      const std::int64_t expected = copies * origin_of(result.batch).expected_tokens;
-      const double share = static_cast<double>(bases) / static_cast<double>(expected);
-      progress.update(bases / copies, expected > 0 ? std::min(share, 1.0) : Progress::kUnknown);
-    });
+    inference.run(next, take_result, poll);
   } catch (const io::InputError&) {
     stop_if_interrupted(pass.resumable);
     throw;

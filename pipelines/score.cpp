@@ -73,7 +73,7 @@ void score(const std::vector<std::string>& arguments) {
   if (!masks && line.given("mask-fraction")) {
     throw UsageError("--mask-fraction: this model is causal, it predicts every base from those before it");
   }
-  const ResolvedExecution execution = line.execution({.small_differences = true});
+  const ResolvedExecution execution = line.execution(/*small_differences=*/true);
   Inference inference(model, execution.options,
                       {.readout = masks ? Readout::masked_log_likelihood : Readout::log_likelihood});
   RecordPass pass{.label = "scoring"};

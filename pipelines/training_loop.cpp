@@ -47,9 +47,14 @@ class TrainingLoop {
 
  private:
   double share_done() const {
-    return static_cast<double>(state_.step) /
-           static_cast<double>(std::max<std::int64_t>(plan_.learning_rate.steps, 1));
+    const auto at_least_1 = [](std::int64_t value) {
+      return static_cast<double>(std::max<std::int64_t>(value, 1));
+    };
+    const double of_step = static_cast<double>(done_tokens_) / at_least_1(step_tokens_);
+    return (static_cast<double>(state_.step) + of_step) / at_least_1(plan_.learning_rate.steps);
   }
+
+  void show_progress() { progress_.update(tokens_ + done_tokens_, share_done(), last_step_); }
 
   /// A step or a validation over a chromosome takes long: what reads its tokens also shows that it is alive,
   /// and stops it on Ctrl-C, before it has changed anything.
@@ -59,7 +64,7 @@ class TrainingLoop {
                                                               std::span<std::uint8_t> tokens) {
         stop_if_interrupted(/*resumable=*/true);
         read(begin, tokens);
-        progress_.update(tokens_, share_done(), last_step_);
+        show_progress();
       };
     }
     return batch;
@@ -69,10 +74,18 @@ class TrainingLoop {
     const auto start = std::chrono::steady_clock::now();
     const auto batch = watched(plan_.batch(state_.step));
     const double rate = plan_.learning_rate.at(state_.step + 1);
-    const auto result = trainer_.step(batch, rate);
+    done_tokens_ = 0;
+    step_tokens_ = 0;
+    for (const TrainingSequence& sequence : batch) step_tokens_ += sequence.length;
+    const auto result = trainer_.step(batch, rate, [this](std::int64_t tokens) {
+      stop_if_interrupted(/*resumable=*/true);
+      done_tokens_ = tokens;
+      show_progress();
+    });
     const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     state_.step += 1;
     tokens_ += result.tokens;
+    done_tokens_ = 0;
     Metrics line = {
         {"step", state_.step},           {"loss", result.loss},
         {"grad_norm", result.grad_norm}, {"lr", rate},
@@ -88,12 +101,15 @@ class TrainingLoop {
     if (state_.step % plan_.valid_every == 0 || state_.step == plan_.learning_rate.steps) validate(line);
     metrics_.append(line);
     state_.open_line.clear();
-    progress_.update(tokens_, share_done(), last_step_);
+    show_progress();
   }
 
   void validate(Metrics& line) {
     if (plan_.validation.empty()) return;
-    const auto result = trainer_.evaluate(watched(plan_.validation));
+    const auto result = trainer_.evaluate(watched(plan_.validation), [this](std::int64_t) {
+      stop_if_interrupted(/*resumable=*/true);
+      show_progress();
+    });
     if (result.targets == 0) return;
     line["valid_loss"] = result.loss;
     line["valid_accuracy"] = result.accuracy;
@@ -141,6 +157,8 @@ class TrainingLoop {
   RunState state_;
   io::MetricsLog metrics_;
   std::int64_t tokens_ = 0;       // trained on by this process
+  std::int64_t step_tokens_ = 0;  // of the step under way
+  std::int64_t done_tokens_ = 0;  // of these
   std::int64_t saved_step_ = -1;  // by this process
   Progress progress_;
   std::string last_step_;  // for the progress line

@@ -4,6 +4,12 @@
 
 namespace longstrand {
 
+std::int64_t Bundle::tokens() const {
+  std::int64_t total = 0;
+  for (const TrainingSequence* sequence : sequences) total += sequence->length;
+  return total;
+}
+
 std::vector<Bundle> bundle_up(std::span<const TrainingSequence> batch, const BundleLimits& limits) {
   std::vector<const TrainingSequence*> sequences;
   for (const TrainingSequence& sequence : batch) {

@@ -18,6 +18,7 @@ struct Bundle {
   std::int64_t chunk_tokens = 0;
   std::int64_t lanes() const { return std::ssize(sequences); }
   std::int64_t chunks() const { return (longest + chunk_tokens - 1) / chunk_tokens; }
+  std::int64_t tokens() const;  // padding does not count
 };
 
 struct BundleLimits {

@@ -41,7 +41,7 @@ class ChunkMajorInference final : public Inference::Engine {
   std::int64_t preferred_lanes() const override { return lanes_for(execution_); }
 
   void run(const std::function<bool(TokenBatch&)>& next,
-           const std::function<void(const ChunkResult&)>& deliver) override {
+           const std::function<void(const ChunkResult&)>& deliver, const Poll&) override {
     if (on_gpu_) {
       run_ahead(next, deliver);
     } else {

@@ -104,7 +104,8 @@ class ChunkMajorTrainer final : public Trainer::Engine {
 
   ParameterStore& weights() override { return weights_; }
 
-  BatchTotals accumulate(std::span<const TrainingSequence> batch, ParameterStore& gradients) override {
+  BatchTotals accumulate(std::span<const TrainingSequence> batch, ParameterStore& gradients,
+                         const Poll&) override {
     gradients_ = &gradients;
     start_batch(batch, &gradients);
     if (frozen_) {
@@ -116,7 +117,7 @@ class ChunkMajorTrainer final : public Trainer::Engine {
     return head_->totals(context());
   }
 
-  BatchTotals evaluate(std::span<const TrainingSequence> batch) override {
+  BatchTotals evaluate(std::span<const TrainingSequence> batch, const Poll&) override {
     start_batch(batch, nullptr);
     run_whole_batch_forward();
     return head_->totals(context());

@@ -28,6 +28,11 @@ const char* precision_name(Precision precision);
 /// "cpu" or "cuda:K", as --device takes it.
 std::string device_name(Device device);
 
+/// Called now and then in work that asks for no tokens for long, with how many of the tokens that it has are
+/// done: half of a record's when half of what there is to do with it is done. From any thread, one call at a
+/// time; what it throws ends the work.
+using Poll = std::function<void(std::int64_t tokens)>;
+
 struct ExecutionOptions {
   Device device{};
   Precision precision = Precision::fp32;  // of activations and of weights in products
@@ -35,9 +40,6 @@ struct ExecutionOptions {
   std::int64_t chunk_tokens = 0;          // 0: what is fast on the device
   std::int64_t lanes = 0;  // at most so many sequences side by side; 0: what is fast on the device
   std::function<void(const std::string&)> notify = {};  // takes what the user should know, a line at a time
-  /// Called now and then in work that asks for no tokens for long, from any thread, one call at a time; what
-  /// it throws ends the work.
-  std::function<void()> poll = {};
 };
 
 /// How many tokens a chunk should have, over all lanes, where a layer would keep so many bytes of each for

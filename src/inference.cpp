@@ -53,8 +53,8 @@ std::int64_t Inference::preferred_chunk_tokens() const { return engine_->preferr
 std::int64_t Inference::preferred_lanes() const { return engine_->preferred_lanes(); }
 
 void Inference::run(const std::function<bool(TokenBatch&)>& next,
-                    const std::function<void(const ChunkResult&)>& deliver) {
-  engine_->run(next, deliver);
+                    const std::function<void(const ChunkResult&)>& deliver, const Poll& poll) {
+  engine_->run(next, deliver, poll);
 }
 
 std::size_t Inference::peak_bytes() const { return engine_->peak_bytes(); }

@@ -72,9 +72,10 @@ class Inference {
 
   /// Calls `next` for chunk after chunk until it returns false, and `deliver` for each in the same order.
   /// Either is called from any thread, never two calls of one at a time. On a GPU, chunks are taken while
-  /// others are computed, and delivered while the next are.
+  /// others are computed, and delivered while the next are. A bidirectional model calls `poll` in between,
+  /// with tokens of the records that it runs.
   void run(const std::function<bool(TokenBatch&)>& next,
-           const std::function<void(const ChunkResult&)>& deliver);
+           const std::function<void(const ChunkResult&)>& deliver, const Poll& poll = {});
 
   /// Bytes held for state, activations and scratch at their largest.
   std::size_t peak_bytes() const;

@@ -14,7 +14,7 @@ class Inference::Engine {
   virtual std::int64_t preferred_chunk_tokens() const = 0;
   virtual std::int64_t preferred_lanes() const = 0;
   virtual void run(const std::function<bool(TokenBatch&)>& next,
-                   const std::function<void(const ChunkResult&)>& deliver) = 0;
+                   const std::function<void(const ChunkResult&)>& deliver, const Poll& poll) = 0;
   virtual std::size_t peak_bytes() const = 0;
 };
 

@@ -6,6 +6,7 @@
 // next one while the GPU computes.
 #include <algorithm>
 #include <deque>
+#include <numeric>
 #include <stdexcept>
 
 #include "kernels/transfer.hpp"
@@ -33,6 +34,7 @@ class RecordGroup {
   const TokenBatch& chunk(std::size_t i) const { return chunks_[i]; }
   Piece piece(std::size_t i, std::int64_t lane) const { return pieces_[i][lane]; }
   std::int64_t records() const { return std::ssize(length_); }
+  std::int64_t tokens() const { return std::accumulate(length_.begin(), length_.end(), std::int64_t{0}); }
   std::int64_t targets(std::int64_t record) const { return targets_[record]; }
 
  private:
@@ -126,12 +128,12 @@ class LayerMajorInference final : public Inference::Engine {
   std::int64_t preferred_lanes() const override { return lanes_; }
 
   void run(const std::function<bool(TokenBatch&)>& next,
-           const std::function<void(const ChunkResult&)>& deliver) override {
+           const std::function<void(const ChunkResult&)>& deliver, const Poll& poll) override {
     const std::size_t ahead = slots_.size() - 1;
     std::size_t taken = 0, delivered = 0;
     const auto deliver_next = [&] { this->deliver(slots_[delivered++ % slots_.size()], deliver); };
     while (slots_[taken % slots_.size()].group.gather(next)) {
-      compute(slots_[taken++ % slots_.size()]);
+      compute(slots_[taken++ % slots_.size()], poll);
       if (taken - delivered > ahead) deliver_next();
     }
     while (delivered < taken) deliver_next();
@@ -157,13 +159,14 @@ class LayerMajorInference final : public Inference::Engine {
     std::deque<ReadoutLanding> landings;  // of each of these
   };
 
-  void compute(Slot& slot) {
+  void compute(Slot& slot, const Poll& poll) {
     Context& context = workers_.main_context();
     slot.scope.reset();
     slot.scope.emplace(slot.arena);
     slot.group.lay_out(strands_, chunk_tokens_, masked_, slot.sheet);
     const SheetView sheet = slot.sheet.upload(slot.arena, context);
-    sweep_.forward(sheet, readout_.layers(), /*for_backward=*/false);
+    sweep_.forward(sheet, readout_.layers(), /*for_backward=*/false,
+                   poll_by_share(poll, slot.group.tokens()));
     const View<float, 4> joined =
         readout_.joins_strands() ? joined_strands(sheet, slot.arena, context) : View<float, 4>{};
     const std::vector<std::uint8_t> all_start(static_cast<std::size_t>(slot.sheet.lanes()), 1);

@@ -40,11 +40,12 @@ class LayerMajorTrainer final : public Trainer::Engine {
 
   ParameterStore& weights() override { return weights_; }
 
-  BatchTotals accumulate(std::span<const TrainingSequence> batch, ParameterStore& gradients) override {
+  BatchTotals accumulate(std::span<const TrainingSequence> batch, ParameterStore& gradients,
+                         const Poll& poll) override {
     start_batch(batch, &gradients);
     if (!frozen_) fill(of_reverse_.all(), 0.0F, context());
     for (const Bundle& bundle : bundles_) {
-      forward(bundle, /*for_backward=*/!frozen_);
+      forward(bundle, /*for_backward=*/!frozen_, poll);
       if (frozen_ || (head_->needs_whole_sequence() && sheet_.chunks() > 1)) head_forward(bundle);
       if (frozen_) continue;
       for (std::int64_t i = 0; i < sheet_.chunks(); ++i) {
@@ -58,10 +59,10 @@ class LayerMajorTrainer final : public Trainer::Engine {
     return head_->totals(context());
   }
 
-  BatchTotals evaluate(std::span<const TrainingSequence> batch) override {
+  BatchTotals evaluate(std::span<const TrainingSequence> batch, const Poll& poll) override {
     start_batch(batch, nullptr);
     for (const Bundle& bundle : bundles_) {
-      forward(bundle, /*for_backward=*/false);
+      forward(bundle, /*for_backward=*/false, poll);
       head_forward(bundle);
     }
     return head_->totals(context());
@@ -81,17 +82,21 @@ class LayerMajorTrainer final : public Trainer::Engine {
  private:
   void start_batch(std::span<const TrainingSequence> batch, ParameterStore* gradients) {
     bundles_ = bundle_up(batch, limits_);
+    begun_tokens_ = 0;
     std::int64_t lanes = 0;
     for (const Bundle& bundle : bundles_) lanes += bundle.lanes();
     head_->start_batch(lanes, gradients, context());
   }
 
-  void forward(const Bundle& bundle, bool for_backward) {
+  /// `poll` is told the bundle's share of its way back too.
+  void forward(const Bundle& bundle, bool for_backward, const Poll& poll) {
     lay_out(bundle);
     scope_.reset();
     scope_.emplace(arena_);
     on_device_ = sheet_.upload(arena_, context());
-    sweep_.forward(on_device_, backbone_.layers(), for_backward);
+    sweep_.forward(on_device_, backbone_.layers(), for_backward,
+                   poll_by_share(poll, bundle.tokens(), begun_tokens_));
+    begun_tokens_ += bundle.tokens();
   }
 
   void lay_out(const Bundle& bundle) {
@@ -139,9 +144,10 @@ class LayerMajorTrainer final : public Trainer::Engine {
   bool frozen_, masked_;
   int strands_;
   BundleLimits limits_;
-  ParameterStore of_reverse_;    // gradients of the reverse direction, which may run beside the forward one
-  std::vector<Bundle> bundles_;  // of the batch
-  RecordSheet sheet_;            // of the bundle under way
+  ParameterStore of_reverse_;      // gradients of the reverse direction, which may run beside the forward one
+  std::vector<Bundle> bundles_;    // of the batch
+  std::int64_t begun_tokens_ = 0;  // of these, so far
+  RecordSheet sheet_;              // of the bundle under way
   Arena arena_;
   std::optional<Arena::Scope> scope_;
   SheetView on_device_;

@@ -10,6 +10,9 @@
 namespace longstrand {
 namespace {
 
+/// Of a chunk's walk back through a layer: it is walked forward again, and there are two products for each.
+constexpr int kWalkBack_work = 3;
+
 /// [chunks, lanes, ...] as [chunks * lanes, ...].
 template <class E, int Rank>
 View<E, Rank - 1> all_lanes(const View<E, Rank>& x) {
@@ -33,8 +36,7 @@ LayerSweep<T>::LayerSweep(const ModelConfig& config, const Backbone<T>& backbone
       shared_projection_bytes_(shared_projection_bytes),
       arena_(context().device, Overflow::to_host),
       saved_{Arena(context().device), Arena(context().device)},
-      notify_(execution.notify),
-      poll_(execution.poll) {}
+      notify_(execution.notify) {}
 
 template <class T>
 std::size_t LayerSweep<T>::peak_bytes() const {
@@ -100,10 +102,12 @@ void LayerSweep<T>::start(const SheetView& sheet, int layers, bool for_backward)
   largest_tokens_ = std::max(largest_tokens_, sheet.tokens.size());
 }
 
-/// From the steps of one direction alone, which follow one another.
+/// Before so much work. From the steps of one direction alone, which follow one another.
 template <class T>
-void LayerSweep<T>::poll(Direction direction) const {
-  if (poll_ && direction == Direction::forward) poll_();
+void LayerSweep<T>::poll(Direction direction, int work) {
+  if (!poll_ || direction != Direction::forward) return;
+  poll_(static_cast<double>(done_work_) / static_cast<double>(work_));
+  done_work_ += work;
 }
 
 template <class T>
@@ -143,8 +147,12 @@ auto LayerSweep<T>::take_layer(bool for_backward) -> Layer {
 }
 
 template <class T>
-void LayerSweep<T>::forward(const SheetView& sheet, int layers, bool for_backward) {
+void LayerSweep<T>::forward(const SheetView& sheet, int layers, bool for_backward,
+                            std::function<void(double share)> poll) {
   start(sheet, layers, for_backward);
+  poll_ = std::move(poll);
+  work_ = layers * chunks() * (1 + (for_backward ? kWalkBack_work : 0));
+  done_work_ = 0;
   for_each_chunk([&](std::int64_t chunk, int, Context& context) {
     backbone_.embed(sheet_.tokens.index(chunk), residual(chunk), context);
   });
@@ -203,7 +211,7 @@ std::int64_t LayerSweep<T>::chunk_at(Direction direction, std::int64_t n) const 
 /// The n-th chunk of a direction's walk.
 template <class T>
 void LayerSweep<T>::walk_chunk(int index, Direction direction, std::int64_t n, Context& context) {
-  poll(direction);
+  poll(direction, 1);
   const std::size_t d = index_of(direction);
   const std::int64_t chunk = chunk_at(direction, n);
   const Layer& layer = layers_[index];
@@ -256,7 +264,7 @@ void LayerSweep<T>::split_gradient(int index) {
 template <class T>
 void LayerSweep<T>::walk_chunk_back(int index, Direction direction, std::int64_t n, ParameterStore& gradients,
                                     Context& context) {
-  poll(direction);
+  poll(direction, kWalkBack_work);
   const std::size_t d = index_of(direction);
   const std::int64_t chunk = chunk_at(direction, n);
   const Mixer<T>& mixer = backbone_.mixer(index);

@@ -14,6 +14,7 @@
 #pragma once
 
 #include <array>
+#include <functional>
 #include <optional>
 #include <vector>
 
@@ -23,6 +24,16 @@
 #include "src/record_sheet.hpp"
 
 namespace longstrand {
+
+/// `poll` as a sweep calls it, with the share that is done of a sheet of so many tokens; those of sheets
+/// before it count as done.
+inline std::function<void(double share)> poll_by_share(const Poll& poll, std::int64_t tokens,
+                                                       std::int64_t tokens_before = 0) {
+  if (!poll) return {};
+  return [=](double share) {
+    poll(tokens_before + static_cast<std::int64_t>(share * static_cast<double>(tokens)));
+  };
+}
 
 template <class T>
 class LayerSweep {
@@ -36,8 +47,11 @@ class LayerSweep {
              Workers& workers, std::int64_t shared_projection_bytes = kSharedProjection_bytes);
 
   /// Runs a sheet, on the backbone's device, through the first `layers` layers. `for_backward`: all of them,
-  /// and backward() may follow. Everything it takes lies in its own memory until the next call.
-  void forward(const SheetView& sheet, int layers, bool for_backward);
+  /// and backward() may follow. Everything it takes lies in its own memory until the next call. `poll` is
+  /// called before every chunk of the walks from left to right, those of backward() too, with the share of
+  /// all work that is done; it may throw.
+  void forward(const SheetView& sheet, int layers, bool for_backward,
+               std::function<void(double share)> poll = {});
   /// A chunk's [lanes, T, D] behind the last layer, as Backbone::finish takes them.
   View<float, 3> residual(std::int64_t chunk) const { return residual_.index(chunk); }
   View<T, 3> hidden(std::int64_t chunk) const { return layers_.back().hidden.index(chunk); }
@@ -59,7 +73,7 @@ class LayerSweep {
 
   void start(const SheetView& sheet, int layers, bool for_backward);
   void tell_overflow() const;
-  void poll(Direction direction) const;
+  void poll(Direction direction, int work);
   void take_projected(bool for_backward);
   Layer take_layer(bool for_backward);
   void norm(int index);
@@ -93,7 +107,8 @@ class LayerSweep {
   std::optional<Arena::Scope> scope_;
   std::int64_t largest_tokens_ = 0;  // of all sheets so far
   std::function<void(const std::string&)> notify_;
-  std::function<void()> poll_;
+  std::function<void(double)> poll_;
+  std::int64_t work_ = 0, done_work_ = 0;  // of the sheet, a chunk's walk forward through a layer being 1
 
   SheetView sheet_;
   View<float, 4> residual_, d_residual_;  // [chunks, lanes, T, D], as all below

@@ -77,10 +77,10 @@ Trainer::Trainer(Model& model, const ExecutionOptions& execution, const TrainerO
 
 Trainer::~Trainer() = default;
 
-StepResult Trainer::step(std::span<const TrainingSequence> batch, double learning_rate) {
+StepResult Trainer::step(std::span<const TrainingSequence> batch, double learning_rate, const Poll& poll) {
   Parts& p = *parts_;
   fill(p.gradients.all(), 0.0F, p.engine->context());
-  const BatchTotals totals = p.engine->accumulate(batch, p.gradients);
+  const BatchTotals totals = p.engine->accumulate(batch, p.gradients, poll);
   if (totals.targets == 0)
     throw std::runtime_error("the batch has nothing to learn from: no A, C, G or T to predict in it");
   const auto targets = static_cast<double>(totals.targets);
@@ -113,8 +113,8 @@ StepResult Trainer::step(std::span<const TrainingSequence> batch, double learnin
   return result;
 }
 
-EvaluationResult Trainer::evaluate(std::span<const TrainingSequence> batch) {
-  const BatchTotals totals = parts_->engine->evaluate(batch);
+EvaluationResult Trainer::evaluate(std::span<const TrainingSequence> batch, const Poll& poll) {
+  const BatchTotals totals = parts_->engine->evaluate(batch, poll);
   const double targets = std::max<double>(1.0, static_cast<double>(totals.targets));
   return {.loss = totals.loss / targets,
           .accuracy = static_cast<double>(totals.correct) / targets,

@@ -66,9 +66,10 @@ class Trainer {
   ~Trainer();
 
   /// Forward, exact backward, clipping and one AdamW update over the whole batch. A loss that is not finite
-  /// throws std::runtime_error and leaves the weights as they were.
-  StepResult step(std::span<const TrainingSequence> batch, double learning_rate);
-  EvaluationResult evaluate(std::span<const TrainingSequence> batch);
+  /// throws std::runtime_error and leaves the weights as they were. A bidirectional model calls `poll`, with
+  /// tokens of the batch; what that throws leaves the weights too.
+  StepResult step(std::span<const TrainingSequence> batch, double learning_rate, const Poll& poll = {});
+  EvaluationResult evaluate(std::span<const TrainingSequence> batch, const Poll& poll = {});
   /// Gives the model the weights of the last step. Without it, the model has those of before on a GPU, while
   /// on a CPU it has them anyway.
   void update_model();

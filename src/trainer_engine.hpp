@@ -20,8 +20,9 @@ class Trainer::Engine {
   /// The weights that are computed with: the model's own on a CPU, a copy on a GPU.
   virtual ParameterStore& weights() = 0;
   /// Adds the gradients of the summed loss to `gradients`, which lie where the weights do.
-  virtual BatchTotals accumulate(std::span<const TrainingSequence> batch, ParameterStore& gradients) = 0;
-  virtual BatchTotals evaluate(std::span<const TrainingSequence> batch) = 0;
+  virtual BatchTotals accumulate(std::span<const TrainingSequence> batch, ParameterStore& gradients,
+                                 const Poll& poll) = 0;
+  virtual BatchTotals evaluate(std::span<const TrainingSequence> batch, const Poll& poll) = 0;
   virtual void weights_changed() = 0;
   virtual Context& context() = 0;
   virtual std::size_t peak_bytes() const = 0;

@@ -1,9 +1,13 @@
 """Bidirectional models, end to end: embed, score, finetune and classify with those of the original Caduceus."""
 
+import contextlib
 import json
 import math
+import os
 import pathlib
+import pty
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -82,6 +86,22 @@ class Embed(BidirectionalTest):
         self.assertEqual(process.returncode, 1, messages)
         self.assertIn("--resume", messages)
         self.assertFalse(output.exists())
+
+    def test_the_bar_moves_within_a_record(self):
+        inputs = write_fasta(self.folder / "bar.fa", {"long": random_bases(300_000, 3)})
+        command = ["embed", "-m", PS, inputs, "-o", self.folder / "bar.h5ad", "-t", "1", "--device", "cpu"]
+        terminal, its_end = pty.openpty()
+        process = subprocess.Popen([PROGRAM, *map(str, command)], stderr=its_end)
+        os.close(its_end)
+        shown = b""
+        with contextlib.suppress(OSError):  # what reading a terminal says that nobody writes to any more
+            while part := os.read(terminal, 4096):
+                shown += part
+        os.close(terminal)
+        self.assertEqual(process.wait(timeout=60), 0, shown)
+        shares = [int(share) for share in re.findall(rb"(\d+) %", shown)]
+        self.assertEqual(shares, sorted(shares))
+        self.assertGreater(len({share for share in shares if 0 < share < 100}), 1, shown)
 
     def test_pools_are_those_of_the_rows_of_all_bases(self):
         for layer in ("final", "2", "logits"):

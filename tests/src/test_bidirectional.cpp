@@ -175,6 +175,25 @@ TEST_P(Bidirectional, RecordsOfAStreamAreOnTheirOwn) {
   }
 }
 
+TEST_P(Bidirectional, TellsHowFarRecordsUnderWayAre) {
+  const std::vector<Tokens> records = {random_dna(200, 7), random_dna(61, 8)};
+  constexpr std::int64_t kTokens = 261, kWalks = 3 * 7;  // layers x chunks, of 30 tokens or 29
+  for (const int threads : {1, 2}) {
+    Inference inference(model, on_device({.threads = threads, .chunk_tokens = 60}), {});
+    LaneBatches batches(records, 40);
+    std::vector<std::int64_t> told;
+    bool delivered = false;
+    inference.run([&](TokenBatch& batch) { return batches.next(batch); },
+                  [&](const ChunkResult&) { delivered = true; },
+                  [&](std::int64_t tokens) {
+                    EXPECT_FALSE(delivered);
+                    told.push_back(tokens);
+                  });
+    ASSERT_EQ(std::ssize(told), kWalks);
+    for (std::int64_t i = 0; i < kWalks; ++i) EXPECT_LE(std::abs(told[i] - i * kTokens / kWalks), 1);
+  }
+}
+
 TEST_P(Bidirectional, MaskedLogLikelihoodIsTheSumOverTheTargets) {
   Tokens record = random_dna(130, 9);
   record[50] = 11;  // N

@@ -158,6 +158,44 @@ TEST_P(BidirectionalTraining, LearnsToFillInWhatIsMasked) {
   EXPECT_GT(trainer.evaluate({&sequence, 1}).accuracy, 0.95);
 }
 
+TEST_P(BidirectionalTraining, TellsHowFarABatchIs) {
+  const std::vector<Tokens> records = {random_dna(403, 2), random_dna(130, 3)};
+  for (const int threads : {1, 2}) {
+    Model model = moved_model(param().config);
+    Trainer trainer(model, on_device({.threads = threads, .chunk_tokens = 64, .lanes = 1}),
+                    {.objective = Objective::masked_token});
+    std::vector<std::int64_t> told;
+    const auto poll = [&](std::int64_t tokens) { told.push_back(tokens); };
+    const auto expect_told = [&](std::int64_t of_chunk) {
+      EXPECT_EQ(std::ssize(told), 3 * (7 + 3) * of_chunk);  // layers x chunks of both records
+      EXPECT_TRUE(std::ranges::is_sorted(told));
+      EXPECT_EQ(told.front(), 0);
+      EXPECT_EQ(std::ranges::count(told, 403), 1);
+      EXPECT_GT(told.back(), 403 + 100);
+      EXPECT_LT(told.back(), 403 + 130);
+      told.clear();
+    };
+    trainer.step(batch_of(records), 1e-3, poll);
+    expect_told(2);  // on the way there and on the way back
+    trainer.evaluate(batch_of(records), poll);
+    expect_told(1);
+  }
+}
+
+TEST_P(BidirectionalTraining, WhatAPollThrowsEndsAStepThatHasChangedNothing) {
+  const std::vector<Tokens> records = {random_dna(403, 2)};
+  Model model = moved_model(param().config);
+  Trainer trainer(model, on_device({.chunk_tokens = 64}), {.objective = Objective::masked_token});
+  const auto throws_late = [](std::int64_t tokens) {
+    if (tokens > 300) throw std::domain_error("enough");
+  };
+  EXPECT_THROW(trainer.step(batch_of(records), 1e-3, throws_late), std::domain_error);
+  trainer.update_model();
+  EXPECT_TRUE(std::ranges::equal(span_of(model.parameters().all()),
+                                 span_of(moved_model(param().config).parameters().all())));
+  EXPECT_EQ(trainer.state().updates, 0);
+}
+
 TEST_P(BidirectionalTraining, RefusesObjectivesOfOtherModels) {
   Model model = moved_model(param().config), causal = small_model();
   EXPECT_THROW(Trainer(model, on_device(), {.objective = Objective::next_token}), std::invalid_argument);
