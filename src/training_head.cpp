@@ -19,6 +19,22 @@
 namespace longstrand {
 namespace {
 
+/// A chunk behind the final norm, in the context's scratch memory.
+template <class T>
+struct Normed {
+  View<float, 3> total;  // [L, T, D]  as of Backbone::finish
+  View<T, 3> out;        // [L, T, D]
+};
+
+template <class T>
+Normed<T> finish(const Backbone<T>& backbone, View<const float, 3> residual, View<const T, 3> hidden,
+                 Context& context) {
+  const Normed<T> normed{.total = context.scratch.take<float, 3>(hidden.shape),
+                         .out = context.scratch.take<T, 3>(hidden.shape)};
+  backbone.finish(residual, hidden, normed.total, normed.out, context);
+  return normed;
+}
+
 /// Cross entropy of tokens: of each given those before it, or of masked ones given all.
 ///
 /// With both strands, logits are joined over whole records, and what is asked of one strand is asked of the
@@ -49,7 +65,7 @@ class TokenHead final : public TrainingHead<T> {
   void forward(const TrainingChunk& chunk, View<const float, 3> residual, View<const T, 3> hidden,
                Context& context) override {
     const Arena::Scope scope(context.scratch);
-    const Normed normed = finish(residual, hidden, context);
+    const Normed<T> normed = finish<T>(backbone_, residual, hidden, context);
     if (strands_ > 1) return join(chunk, normed.out, context);
     count({.logits = logits(normed.out, context), .target = targets_of(chunk, context)}, context);
   }
@@ -57,7 +73,7 @@ class TokenHead final : public TrainingHead<T> {
   void backward(const TrainingChunk& chunk, View<const float, 3> residual, View<T, 3> hidden,
                 View<float, 3> d_residual, Context& context) override {
     const Arena::Scope scope(context.scratch);
-    const Normed normed = finish(residual, hidden, context);
+    const Normed<T> normed = finish<T>(backbone_, residual, hidden, context);
     if (strands_ > 1 && chunk.first && chunk.last) join(chunk, normed.out, context);
     const CrossEntropyInput input{
         .logits = strands_ > 1 ? rows(joined_.index(chunk.index)) : logits(normed.out, context),
@@ -90,18 +106,6 @@ class TokenHead final : public TrainingHead<T> {
   void weights_changed(const ParameterStore&, Context&) override {}
 
  private:
-  struct Normed {
-    View<float, 3> total;  // [L, T, D]  as of Backbone::finish
-    View<T, 3> out;        // [L, T, D]
-  };
-
-  Normed finish(View<const float, 3> residual, View<const T, 3> hidden, Context& context) const {
-    const Normed normed{.total = context.scratch.take<float, 3>(hidden.shape),
-                        .out = context.scratch.take<T, 3>(hidden.shape)};
-    backbone_.finish(residual, hidden, normed.total, normed.out, context);
-    return normed;
-  }
-
   View<const float, 2> logits(View<const T, 3> out, Context& context) const {
     const View<const T, 2> hidden = rows(out);
     const auto logits = context.scratch.take<float, 2>({hidden.shape[0], backbone_.vocabulary()});
@@ -186,18 +190,13 @@ class ClassificationHead final : public TrainingHead<T> {
   void forward(const TrainingChunk& chunk, View<const float, 3> residual, View<const T, 3> hidden,
                Context& context) override {
     const Arena::Scope scope(context.scratch);
-    const auto total = context.scratch.take<float, 3>(hidden.shape);
-    const auto out = context.scratch.take<T, 3>(hidden.shape);
-    backbone_.finish(residual, hidden, total, out, context);
-    pool(chunk, out, context);
+    pool(chunk, finish<T>(backbone_, residual, hidden, context).out, context);
   }
 
   void backward(const TrainingChunk& chunk, View<const float, 3> residual, View<T, 3> hidden,
                 View<float, 3> d_residual, Context& context) override {
     const Arena::Scope scope(context.scratch);
-    const auto total = context.scratch.take<float, 3>(hidden.shape);
-    const auto out = context.scratch.take<T, 3>(hidden.shape);
-    backbone_.finish(residual, hidden, total, out, context);
+    const auto [total, out] = finish<T>(backbone_, residual, hidden, context);
     if (chunk.first && chunk.last) pool(chunk, out, context);
     pooling_backward<T>(lanes_of(d_pooled_, *chunk.bundle), chunk.valid, chunk.ends, pooling_, out, context);
     backbone_.finish_backward(total, out, d_residual, hidden, *gradients_, context);
