@@ -12,6 +12,7 @@
 #include "src/mixer.hpp"
 #include "src/random.hpp"
 #include "src/safetensors.hpp"
+#include "src/seeded_hash.hpp"
 #include "src/tensor_names.hpp"
 #include "src/vocabulary.hpp"
 
@@ -280,11 +281,6 @@ std::int64_t Model::parameter_count() const {
 }
 
 std::string Model::fingerprint() const {
-  std::uint64_t hash = 0xcbf29ce484222325U;  // FNV-1a
-  const auto add = [&hash](const void* data, std::size_t size_bytes) {
-    const auto* bytes = static_cast<const unsigned char*>(data);
-    for (std::size_t i = 0; i < size_bytes; ++i) hash = (hash ^ bytes[i]) * 0x100000001b3U;
-  };
   // Resolved values: the layouts spell the same architecture differently.
   std::string config_text =
       concat(config_.mixer, ' ', config_.d_model, ' ', config_.n_layer, ' ', config_.padded_vocab(), ' ',
@@ -294,10 +290,11 @@ std::string Model::fingerprint() const {
     config_text += concat(' ', static_cast<int>(config_.combination), ' ', config_.tie_directions, ' ',
                           config_.equivariant, ' ', config_.exchange_residuals);
   }
-  add(config_text.data(), config_text.size());
+  std::uint64_t hash = fnv1a(config_text);
   for (const ParameterSpec& spec : parameters_.specs()) {
-    add(spec.name.data(), spec.name.size());
-    add(parameters_.flat(spec.name).data, static_cast<std::size_t>(spec.size()) * sizeof(float));
+    const auto* values = reinterpret_cast<const char*>(parameters_.flat(spec.name).data);
+    hash = fnv1a(spec.name, hash);
+    hash = fnv1a({values, static_cast<std::size_t>(spec.size()) * sizeof(float)}, hash);
   }
   std::ostringstream text;
   text << std::hex;

@@ -21,11 +21,14 @@ constexpr std::uint64_t seeded_hash(std::uint64_t seed, More... more) {
   return seed;
 }
 
-/// FNV-1a of the text, mixed with the seed.
+/// FNV-1a of the bytes; `hash` is that of the bytes before them.
+constexpr std::uint64_t fnv1a(std::string_view bytes, std::uint64_t hash = 0xcbf29ce484222325U) {
+  for (const char c : bytes) hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001b3U;
+  return hash;
+}
+
 constexpr std::uint64_t seeded_hash(std::uint64_t seed, std::string_view text) {
-  std::uint64_t hash = 0xcbf29ce484222325U;
-  for (const char c : text) hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001b3U;
-  return mix_bits(seed ^ hash);
+  return mix_bits(seed ^ fnv1a(text));
 }
 
 /// A hash as a number in [0, 1).
