@@ -53,7 +53,7 @@ class ChunkMajorInference final : public Inference::Engine {
     std::size_t total_bytes = workers_.scratch_bytes() + readout_.size_bytes();
     for (const auto& state : state_) total_bytes += state.size_bytes();
     for (const Slot& slot : slots_) total_bytes += slot.arena.high_water_bytes();
-    if (weights_on_gpu_) total_bytes += static_cast<std::size_t>(weights_.all().size()) * sizeof(float);
+    if (weights_on_gpu_) total_bytes += weights_on_gpu_->size_bytes();
     return total_bytes;
   }
 

@@ -68,8 +68,7 @@ class StepEngine final : public Decoder::Engine {
     std::size_t total_bytes = context_.scratch.high_water_bytes() + state_.size_bytes() +
                               tokens_.size_bytes() + valid_.size_bytes() + residual_.size_bytes() +
                               hidden_.size_bytes() + normed_.size_bytes() + logits_.size_bytes();
-    if (weights_on_gpu_)
-      total_bytes += static_cast<std::size_t>(weights_on_gpu_->all().size()) * sizeof(float);
+    if (weights_on_gpu_) total_bytes += weights_on_gpu_->size_bytes();
     return total_bytes;
   }
 

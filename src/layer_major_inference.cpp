@@ -142,7 +142,7 @@ class LayerMajorInference final : public Inference::Engine {
   std::size_t peak_bytes() const override {
     std::size_t total_bytes = workers_.scratch_bytes() + sweep_.peak_bytes() + readout_.size_bytes();
     for (const Slot& slot : slots_) total_bytes += slot.arena.high_water_bytes();
-    if (weights_on_gpu_) total_bytes += static_cast<std::size_t>(weights_.all().size()) * sizeof(float);
+    if (weights_on_gpu_) total_bytes += weights_on_gpu_->size_bytes();
     return total_bytes;
   }
 

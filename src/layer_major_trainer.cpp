@@ -76,7 +76,7 @@ class LayerMajorTrainer final : public Trainer::Engine {
 
   std::size_t peak_bytes() const override {
     return workers_.scratch_bytes() + sweep_.peak_bytes() + arena_.high_water_bytes() +
-           static_cast<std::size_t>(of_reverse_.all().size()) * sizeof(float);
+           of_reverse_.size_bytes();
   }
 
  private:

@@ -45,11 +45,11 @@ class ParameterStore {
 
   View<float, 1> all();
   View<const float, 1> all() const;
-  View<float, 1> decayed() {
-    return all().slice(0, decayed_size_);
-  }  // the arena's first part, and its second
+  // The arena's first part, and its second.
+  View<float, 1> decayed() { return all().slice(0, decayed_size_); }
   View<float, 1> not_decayed() { return all().slice(decayed_size_, size_ - decayed_size_); }
   Device device() const { return arena_.device(); }
+  std::size_t size_bytes() const { return arena_.size_bytes(); }
 
  private:
   std::vector<ParameterSpec> specs_;

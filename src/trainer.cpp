@@ -158,8 +158,8 @@ void Trainer::set_state(const State& state) {
 }
 
 std::size_t Trainer::peak_bytes() const {
-  const auto store_bytes = static_cast<std::size_t>(parts_->gradients.all().size()) * sizeof(float);
-  return parts_->engine->peak_bytes() + store_bytes * (parts_->on_host() ? 3 : 4);
+  // Gradients and two moments; on a GPU the weights are a copy.
+  return parts_->engine->peak_bytes() + parts_->gradients.size_bytes() * (parts_->on_host() ? 3 : 4);
 }
 
 }  // namespace longstrand
