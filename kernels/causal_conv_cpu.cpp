@@ -61,9 +61,13 @@ void forward_group(const CausalConvInput<T>& input, const View<T, 3>& out, const
   for (int k = 0; k + 1 < kTaps; ++k) window[k] = load(input.state.at(lane, k, group.channel), group.count);
   const std::int64_t valid = *input.valid.at(lane);
   const TokenOrder order(input.direction, valid);
+  const GroupRows x_rows(input.x, lane, order, 0, group);
+  const GroupRows out_rows(out, lane, order, 0, group);
   for (std::int64_t t = 0; t < valid; ++t) {
-    window[kTaps - 1] = load(input.x.at(lane, order.row(t), group.channel), group.count);
-    store(silu(taps.convolve(window)), out.at(lane, order.row(t), group.channel), group.count);
+    x_rows.fetch_next_group(t);
+    out_rows.fetch_next_group(t);
+    window[kTaps - 1] = x_rows.get(t);
+    out_rows.put(silu(taps.convolve(window)), t);
     shift(window);
   }
   for (int k = 0; k + 1 < kTaps; ++k) store(window[k], state.at(lane, k, group.channel), group.count);
@@ -115,15 +119,20 @@ void backward_group(const CausalConvInput<T>& input, const CausalConvGradient<T>
   }
   const std::int64_t valid = *input.valid.at(lane);
   const TokenOrder order(input.direction, valid);
+  const GroupRows x_rows(input.x, lane, order, 0, group);
+  const GroupRows d_out_rows(gradient.d_out, lane, order, 0, group);
+  const GroupRows d_x_rows(gradient.d_x, lane, order, 0, group);
   const auto put = [&](std::int64_t t, FloatVec d_input) HWY_ATTR {
     if (t < kHistory) return store(d_input, gradient.d_state.at(lane, t, group.channel), group.count);
-    store(d_input, gradient.d_x.at(lane, order.row(t - kHistory), group.channel), group.count);
+    d_x_rows.put(d_input, t - kHistory);
   };
   for (std::int64_t t = 0; t < valid; ++t) {
-    window[kHistory] = load(input.x.at(lane, order.row(t), group.channel), group.count);
+    x_rows.fetch_next_group(t);
+    d_out_rows.fetch_next_group(t);
+    d_x_rows.fetch_next_group(t);
+    window[kHistory] = x_rows.get(t);
     const FloatVec sum = taps.convolve(window);
-    const FloatVec d_out = load(gradient.d_out.at(lane, order.row(t), group.channel), group.count);
-    d_sums[kHistory] = hn::Mul(d_out, silu_slope(sum, sigmoid(sum)));
+    d_sums[kHistory] = hn::Mul(d_out_rows.get(t), silu_slope(sum, sigmoid(sum)));
     d_taps.add(d_sums[kHistory], window);
     put(t, taps.correlate(d_sums));
     shift(window);

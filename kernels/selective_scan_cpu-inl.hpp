@@ -23,6 +23,12 @@ struct Segment {
   std::int64_t row(std::int64_t t) const { return order.row(begin + t); }
 };
 
+/// The operand's rows of a segment.
+template <class T>
+HWY_INLINE GroupRows<T> segment_rows(const View<T, 3>& x, const Segment& segment, const Group& group) {
+  return {x, segment.lane, segment.order, segment.begin, group};
+}
+
 /// The matrix at the given outer indices.
 template <class T, int Rank, class... Index>
 View<T, 2> innermost(const View<T, Rank>& x, Index... outer) {

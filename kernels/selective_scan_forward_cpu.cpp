@@ -22,14 +22,16 @@ struct Rows {
 
 template <class T>
 HWY_INLINE void prepare_rows(const SelectiveScanInput<T>& input, const Segment& segment, const Group& group,
-                             const Rows& rows) {
+                             const Rows rows) {
   const FloatVec bias = load(input.delta_bias.at(group.channel), group.count);
   const FloatVec skip = load(input.d.at(group.channel), group.count);
+  const auto u_rows = segment_rows(input.u, segment, group);
+  const auto delta_rows = segment_rows(input.delta, segment, group);
   for (std::int64_t t = 0; t < segment.tokens; ++t) {
-    const std::int64_t token = segment.row(t);
-    const FloatVec delta = load(input.delta.at(segment.lane, token, group.channel), group.count);
-    const FloatVec u = load(input.u.at(segment.lane, token, group.channel), group.count);
-    const FloatVec dt = softplus(hn::Add(delta, bias));
+    u_rows.fetch_next_group(t);
+    delta_rows.fetch_next_group(t);
+    const FloatVec u = u_rows.get(t);
+    const FloatVec dt = softplus(hn::Add(delta_rows.get(t), bias));
     store(dt, rows.dt + t * kLanes);
     store(hn::Mul(dt, u), rows.dtu + t * kLanes);
     store(hn::Mul(skip, u), rows.y + t * kLanes);
@@ -40,10 +42,11 @@ HWY_INLINE void prepare_rows(const SelectiveScanInput<T>& input, const Segment& 
 template <int kStates>
 HWY_INLINE void scan_states(const View<const float, 2>& decay, const View<float, 2>& state, std::int64_t n,
                             const float* b, const float* c, const Segment& segment, const Group& group,
-                            const Rows& rows) {
+                            const Rows rows) {
   const std::int64_t states = decay.shape[0];
   FloatVec h[kStates];
   FloatVec a[kStates];
+  HWY_UNROLL(16)  // or the arrays would be kept in memory beside the registers
   for (int i = 0; i < kStates; ++i) {
     h[i] = load(state.at(n + i, group.channel), group.count);
     a[i] = load(decay.at(n + i, group.channel), group.count);
@@ -61,16 +64,19 @@ HWY_INLINE void scan_states(const View<const float, 2>& decay, const View<float,
     }
     store(hn::Add(y[0], y[1]), rows.y + t * kLanes);
   }
+  HWY_UNROLL(16)
   for (int i = 0; i < kStates; ++i) store(h[i], state.at(n + i, group.channel), group.count);
 }
 
 template <class T>
 HWY_INLINE void gate_rows(const View<const T, 3>& z, const View<T, 3>& out, const Segment& segment,
-                          const Group& group, const Rows& rows) {
+                          const Group& group, const Rows rows) {
+  const auto z_rows = segment_rows(z, segment, group);
+  const auto out_rows = segment_rows(out, segment, group);
   for (std::int64_t t = 0; t < segment.tokens; ++t) {
-    const std::int64_t token = segment.row(t);
-    const FloatVec gate = silu(load(z.at(segment.lane, token, group.channel), group.count));
-    store(hn::Mul(load(rows.y + t * kLanes), gate), out.at(segment.lane, token, group.channel), group.count);
+    z_rows.fetch_next_group(t);
+    out_rows.fetch_next_group(t);
+    out_rows.put(hn::Mul(load(rows.y + t * kLanes), silu(z_rows.get(t))), t);
   }
 }
 
