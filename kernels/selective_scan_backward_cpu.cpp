@@ -36,6 +36,7 @@ struct SegmentScratch {
   float *d_b, *d_c;  // [tokens, slots, kLanes]  sums over the groups of channels, by add_lanes
   float *dt, *dtu;   // rows: softplus(delta + bias), dt u
   float *y, *d_y;    // rows: D u + C . h, d_out silu(z)
+  float *d_z, *dt_slope;  // rows: d_out silu'(z), so that d_z = d_z y; sigmoid(delta + bias)
   float* g_b;        // rows: sum_n g B
   float* g_h;        // rows: sum_n carry h_{t-1} A log2(e)
   float* h;          // [tokens + 1, kBlockStates, kLanes]  h[t] is the state before token t
@@ -61,6 +62,8 @@ SegmentScratch take_scratch(std::int64_t states, Arena& arena) {
           .dtu = row(),
           .y = row(),
           .d_y = row(),
+          .d_z = row(),
+          .dt_slope = row(),
           .g_b = row(),
           .g_h = row(),
           .h = take(kTokens + 1, kBlockStates * kLanes),
@@ -69,19 +72,29 @@ SegmentScratch take_scratch(std::int64_t states, Arena& arena) {
 
 template <class T>
 HWY_INLINE void prepare_rows(const SelectiveScanInput<T>& input, const View<const T, 3>& d_out,
-                             const Segment& segment, const Group& group, const SegmentScratch& scratch) {
+                             const Segment& segment, const Group& group, const SegmentScratch scratch) {
   const FloatVec bias = load(input.delta_bias.at(group.channel), group.count);
   const FloatVec skip = load(input.d.at(group.channel), group.count);
+  const auto u_rows = segment_rows(input.u, segment, group);
+  const auto delta_rows = segment_rows(input.delta, segment, group);
+  const auto z_rows = segment_rows(input.z, segment, group);
+  const auto d_out_rows = segment_rows(d_out, segment, group);
   for (std::int64_t t = 0; t < segment.tokens; ++t) {
-    const std::int64_t token = segment.row(t);
-    const auto operand = [&](const View<const T, 3>& x)
-                             HWY_ATTR { return load(x.at(segment.lane, token, group.channel), group.count); };
-    const FloatVec u = operand(input.u);
-    const FloatVec dt = softplus(hn::Add(operand(input.delta), bias));
-    store(dt, scratch.dt + t * kLanes);
-    store(hn::Mul(dt, u), scratch.dtu + t * kLanes);
+    u_rows.fetch_next_group(t);
+    delta_rows.fetch_next_group(t);
+    z_rows.fetch_next_group(t);
+    d_out_rows.fetch_next_group(t);
+    const FloatVec u = u_rows.get(t);
+    const SoftplusAndSlope dt = softplus_and_slope(hn::Add(delta_rows.get(t), bias));
+    store(dt.value, scratch.dt + t * kLanes);
+    store(dt.slope, scratch.dt_slope + t * kLanes);
+    store(hn::Mul(dt.value, u), scratch.dtu + t * kLanes);
     store(hn::Mul(skip, u), scratch.y + t * kLanes);
-    store(hn::Mul(operand(d_out), silu(operand(input.z))), scratch.d_y + t * kLanes);
+    const FloatVec z = z_rows.get(t);
+    const FloatVec gate = sigmoid(z);
+    const FloatVec through_gate = d_out_rows.get(t);
+    store(hn::Mul(through_gate, hn::Mul(z, gate)), scratch.d_y + t * kLanes);
+    store(hn::Mul(through_gate, silu_slope(z, gate)), scratch.d_z + t * kLanes);
     store(hn::Zero(FloatTag()), scratch.g_b + t * kLanes);
     store(hn::Zero(FloatTag()), scratch.g_h + t * kLanes);
   }
@@ -99,7 +112,7 @@ struct StateBlock {
 /// The segment's states again, from its checkpoint; completes y.
 template <int kStates>
 HWY_INLINE void recompute_states(const StateBlock& block, const Segment& segment, const Group& group,
-                                 const SegmentScratch& scratch) {
+                                 const SegmentScratch scratch) {
   FloatVec h[kStates];
   FloatVec a[kStates];
   for (int i = 0; i < kStates; ++i) {
@@ -152,7 +165,7 @@ HWY_INLINE void add_lanes(const FloatVec (&x)[kStates], float* slot) {
 /// From the segment's last token to its first.
 template <int kStates>
 HWY_INLINE void walk_back(const StateBlock& block, const Segment& segment, const Group& group,
-                          const SegmentScratch& scratch) {
+                          const SegmentScratch scratch) {
   FloatVec carry[kStates];
   FloatVec d_a[kStates];
   FloatVec a[kStates];
@@ -198,27 +211,27 @@ HWY_INLINE void walk_back(const StateBlock& block, const Segment& segment, const
 /// The gradients of a group that have a channel: of u, delta, z and of the parameters D and delta_bias.
 template <class T>
 HWY_INLINE void finish_rows(const SelectiveScanInput<T>& input, const SelectiveScanGradient<T>& gradient,
-                            const Segment& segment, const Group& group, const SegmentScratch& scratch) {
-  const FloatVec bias = load(input.delta_bias.at(group.channel), group.count);
+                            const Segment& segment, const Group& group, const SegmentScratch scratch) {
   const FloatVec skip = load(input.d.at(group.channel), group.count);
   FloatVec d_skip = hn::Zero(FloatTag());
   FloatVec d_bias = hn::Zero(FloatTag());
+  const auto u_rows = segment_rows(input.u, segment, group);
+  const auto d_u_rows = segment_rows(gradient.d_u, segment, group);
+  const auto d_delta_rows = segment_rows(gradient.d_delta, segment, group);
+  const auto d_z_rows = segment_rows(gradient.d_z, segment, group);
   for (std::int64_t t = 0; t < segment.tokens; ++t) {
-    const std::int64_t token = segment.row(t);
-    const auto operand = [&](const View<const T, 3>& x)
-                             HWY_ATTR { return load(x.at(segment.lane, token, group.channel), group.count); };
-    const auto result = [&](FloatVec value, const View<T, 3>& x)
-                            HWY_ATTR { store(value, x.at(segment.lane, token, group.channel), group.count); };
-    const FloatVec u = operand(input.u);
-    const FloatVec z = operand(input.z);
-    const FloatVec d_y = load(scratch.d_y + t * kLanes);
-    const FloatVec g_b = load(scratch.g_b + t * kLanes);
-    const FloatVec d_gate = hn::Mul(operand(gradient.d_out), load(scratch.y + t * kLanes));
-    result(hn::Mul(d_gate, silu_slope(z, sigmoid(z))), gradient.d_z);
-    result(hn::MulAdd(load(scratch.dt + t * kLanes), g_b, hn::Mul(skip, d_y)), gradient.d_u);
-    const FloatVec d_dt = hn::MulAdd(load(scratch.g_h + t * kLanes), set(kLn2), hn::Mul(u, g_b));
-    const FloatVec d_delta = hn::Mul(d_dt, sigmoid(hn::Add(operand(input.delta), bias)));
-    result(d_delta, gradient.d_delta);
+    d_u_rows.fetch_next_group(t);
+    d_delta_rows.fetch_next_group(t);
+    d_z_rows.fetch_next_group(t);
+    const auto row = [&](const float* rows) HWY_ATTR { return load(rows + t * kLanes); };
+    const FloatVec u = u_rows.get(t);
+    const FloatVec d_y = row(scratch.d_y);
+    const FloatVec g_b = row(scratch.g_b);
+    d_z_rows.put(hn::Mul(row(scratch.d_z), row(scratch.y)), t);
+    d_u_rows.put(hn::MulAdd(row(scratch.dt), g_b, hn::Mul(skip, d_y)), t);
+    const FloatVec d_dt = hn::MulAdd(row(scratch.g_h), set(kLn2), hn::Mul(u, g_b));
+    const FloatVec d_delta = hn::Mul(d_dt, row(scratch.dt_slope));
+    d_delta_rows.put(d_delta, t);
     d_bias = hn::Add(d_bias, d_delta);
     d_skip = hn::MulAdd(d_y, u, d_skip);
   }

@@ -126,8 +126,9 @@ HWY_INLINE FloatVec silu_slope(FloatVec x, FloatVec sigmoid_of_x) {
 /// log(1 + e^x) = max(x, 0) + log(1 + e) with e = e^-|x|; that logarithm is 2 artanh(e / (2 + e)), whose
 /// series keeps its relative precision down to e = 0. Above 20 the second term is lost to rounding: the
 /// identity, as in the original implementation. Its derivative is sigmoid(x).
-HWY_INLINE FloatVec softplus(FloatVec x) {
-  const FloatVec e = exp(hn::Neg(hn::Abs(x)));
+///
+/// Here of x and e.
+HWY_INLINE FloatVec softplus(FloatVec x, FloatVec e) {
   const FloatVec s = hn::Div(e, hn::Add(e, set(2.0F)));
   const FloatVec s2 = hn::Mul(s, s);
   FloatVec p = set(2.80119867e-1F);  // minimax for s in [0, 1/3]: 4.5e-9
@@ -136,6 +137,20 @@ HWY_INLINE FloatVec softplus(FloatVec x) {
   p = hn::MulAdd(p, s2, set(6.66664163e-1F));
   p = hn::MulAdd(p, s2, set(2.0F));
   return hn::MulAdd(p, s, hn::Max(set(0.0F), x));
+}
+
+HWY_INLINE FloatVec softplus(FloatVec x) { return softplus(x, exp(hn::Neg(hn::Abs(x)))); }
+
+struct SoftplusAndSlope {
+  FloatVec value, slope;
+};
+
+/// With its derivative sigmoid(x), which is 1 / (1 + e) or, below 0, e / (1 + e): one exponential for both.
+HWY_INLINE SoftplusAndSlope softplus_and_slope(FloatVec x) {
+  const FloatVec one = set(1.0F);
+  const FloatVec e = exp(hn::Neg(hn::Abs(x)));
+  const FloatVec numerator = hn::IfThenElse(hn::Lt(x, hn::Zero(FloatTag())), e, one);
+  return {softplus(x, e), hn::Div(numerator, hn::Add(one, e))};
 }
 
 }  // namespace longstrand::HWY_NAMESPACE

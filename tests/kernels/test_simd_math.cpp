@@ -44,6 +44,9 @@ void apply_silu_slope(const Floats& in, Floats& out) {
 void apply_softplus(const Floats& in, Floats& out) {
   apply(in, out, [](FloatVec x) HWY_ATTR { return softplus(x); });
 }
+void apply_softplus_and_slope(const Floats& in, Floats& out) {
+  apply(in, out, [](FloatVec x) HWY_ATTR { return softplus_and_slope(x).slope; });
+}
 void narrow(const Floats& in, std::vector<bfloat16>& out) {
   apply(in, out, [](FloatVec x) HWY_ATTR { return x; });
 }
@@ -66,6 +69,7 @@ HWY_EXPORT(apply_sigmoid);
 HWY_EXPORT(apply_silu);
 HWY_EXPORT(apply_silu_slope);
 HWY_EXPORT(apply_softplus);
+HWY_EXPORT(apply_softplus_and_slope);
 HWY_EXPORT(narrow);
 HWY_EXPORT(widen);
 
@@ -170,6 +174,16 @@ TEST(SimdMath, Softplus) {
     Floats y(3);
     run({20.5F, 1e30F, -1e30F}, y);
     EXPECT_EQ(y, (Floats{20.5F, 1e30F, 0}));
+  });
+}
+
+TEST(SimdMath, SlopeOfSoftplus) {
+  on_each_target([] {
+    const auto run = [](const Floats& x, Floats& y) { HWY_DYNAMIC_DISPATCH(apply_softplus_and_slope)(x, y); };
+    expect_close(points(-80, 80), run, exact_sigmoid, kRelativePerX);
+    Floats y(3);
+    run({0.0F, 1e30F, -1e30F}, y);
+    EXPECT_EQ(y, (Floats{0.5F, 1, 0}));
   });
 }
 
