@@ -67,7 +67,7 @@ void write_json(const fs::path& path, const nlohmann::ordered_json& object) {
       ": holds pytorch_model.bin but no model.safetensors; convert it once with: python -c \"import torch, "
       "safetensors.torch as s; s.save_file({k: v.clone() for k, v in "
       "torch.load('pytorch_model.bin').items()}, "
-      "'model.safetensors')\"");
+      "'model.safetensors', metadata={'format': 'pt'})\"");
 }
 
 std::optional<ClassifierSpec> read_classifier(const fs::path& path, const json& object) {
@@ -151,8 +151,12 @@ void check_tied_tensors(SafetensorsReader& weights, const Model& model, Checkpoi
     weights.read(name, spec.shape, std::span(values));
     if (std::memcmp(values.data(), model.parameters().flat(original).data, values.size() * sizeof(float)) !=
         0) {
+      // transformers 4.57 takes tied directions apart when it loads them.
+      const char* const way_out = original == kEmbeddingWeight ? ""
+                                                               : "; if they were trained apart, write "
+                                                                 "\"bidirectional_weight_tie\": false there";
       weights.fail("tensor " + name + ": differs from " + name_in_layout(original, model.config(), layout) +
-                   ", which config.json ties it to");
+                   ", which config.json ties it to" + way_out);
     }
   }
 }
