@@ -155,11 +155,7 @@ class BackwardTile {
   /// kCount of token t's B (i = 0) or C (1) from state `first` of the group on.
   template <int kCount>
   __device__ void read_coefficients(int parity, int i, int t, int first, float (&to)[kCount]) const {
-#pragma unroll
-    for (int n = 0; n < kCount; n += 4) {
-      const float4 quad = *reinterpret_cast<const float4*>(&shared_.coefficient[parity][i][t][first + n]);
-      to[n] = quad.x, to[n + 1] = quad.y, to[n + 2] = quad.z, to[n + 3] = quad.w;
-    }
+    read_states(shared_.coefficient[parity][i][t] + first, to);
   }
 
   /// Whether there is such a channel of the warp.

@@ -1,9 +1,10 @@
-// What the scan's kernels share. A thread owns a channel with kScanStates states in registers and walks a
-// segment of the sequence; a block holds kScanThreads channels of one lane, which read B and C of a tile of
-// tokens from shared memory. More states are taken in groups, one launch each: all results but the states are
-// sums over states. The segments of a sequence run at the same time: a first kernel finds what state each
-// leaves of none, a second one turns the results into the state before every segment (scan_segments_forward),
-// and the last starts from those. Forward, a single segment takes the last alone.
+// What the scan's kernels share. A thread owns a channel with kScanStates states in registers (backward, half
+// of the states of two) and walks a segment of the sequence; a block holds kScanThreads channels of one lane,
+// which read B and C of a tile of tokens from shared memory. More states are taken in groups, one launch
+// each: all results but the states are sums over states. The segments of a sequence run at the same time: a
+// first kernel finds what state each leaves of none, a second one turns the results into the state before
+// every segment (scan_segments_forward), and the last starts from those. Forward, a single segment takes the
+// last alone.
 //
 // "Position" counts the valid tokens of a lane in the order in which the scan walks them; padding follows.
 #pragma once
@@ -132,6 +133,17 @@ __device__ inline float softplus(float x) {
   return fmaxf(x, 0.0F) + log1p_unit(exp2_approx(-fabsf(x) * kLog2E));
 }
 
+/// kCount neighbouring states of a row of B or C in shared memory, the same for threads side by side: vector
+/// loads, one transaction each.
+template <int kCount>
+__device__ inline void read_states(const float* from, float (&to)[kCount]) {
+#pragma unroll
+  for (int n = 0; n < kCount; n += 4) {
+    const float4 quad = *reinterpret_cast<const float4*>(from + n);
+    to[n] = quad.x, to[n + 1] = quad.y, to[n + 2] = quad.z, to[n + 3] = quad.w;
+  }
+}
+
 /// Brings tiles of kOperands operands, a column a thread, and of kCoefficients of B and C into shared memory,
 /// one tile ahead of its use.
 template <class T, int kOperands, int kCoefficients>
@@ -195,14 +207,10 @@ class TileLoader {
   __device__ float operand(int i, int t, int parity) const {
     return operand(i, t, static_cast<int>(threadIdx.x), parity);
   }
-  /// kCount of B or C's row from `first` on, the same for all threads: vector loads, one transaction each.
+  /// kCount of B or C's row from `first` on.
   template <int kCount>
   __device__ void read_coefficients(int i, int t, int first, float (&to)[kCount]) const {
-#pragma unroll
-    for (int n = 0; n < kCount; n += 4) {
-      const float4 quad = *reinterpret_cast<const float4*>(shared_.coefficient[i][t] + first + n);
-      to[n] = quad.x, to[n + 1] = quad.y, to[n + 2] = quad.z, to[n + 3] = quad.w;
-    }
+    read_states(shared_.coefficient[i][t] + first, to);
   }
   __device__ void read_coefficients(int i, int t, float (&to)[kScanStates]) const {
     read_coefficients(i, t, 0, to);
