@@ -56,15 +56,20 @@ class TrainingLoop {
 
   void show_progress() { progress_.update(tokens_ + done_tokens_, share_done(), last_step_); }
 
-  /// A step or a validation over a chromosome takes long: what reads its tokens also shows that it is alive,
-  /// and stops it on Ctrl-C, before it has changed anything.
+  /// A step or a validation over a chromosome takes long: now and then it shows that it is alive, and stops
+  /// on Ctrl-C, before it has changed anything.
+  void look_up() {
+    stop_if_interrupted(/*resumable=*/true);
+    show_progress();
+  }
+
+  /// What reads tokens also looks up.
   std::vector<TrainingSequence> watched(std::vector<TrainingSequence> batch) {
     for (TrainingSequence& sequence : batch) {
       sequence.read = [this, read = std::move(sequence.read)](std::int64_t begin,
                                                               std::span<std::uint8_t> tokens) {
-        stop_if_interrupted(/*resumable=*/true);
+        look_up();
         read(begin, tokens);
-        show_progress();
       };
     }
     return batch;
@@ -74,13 +79,11 @@ class TrainingLoop {
     const auto start = std::chrono::steady_clock::now();
     const auto batch = watched(plan_.batch(state_.step));
     const double rate = plan_.learning_rate.at(state_.step + 1);
-    done_tokens_ = 0;
     step_tokens_ = 0;
     for (const TrainingSequence& sequence : batch) step_tokens_ += sequence.length;
     const auto result = trainer_.step(batch, rate, [this](std::int64_t tokens) {
-      stop_if_interrupted(/*resumable=*/true);
       done_tokens_ = tokens;
-      show_progress();
+      look_up();
     });
     const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     state_.step += 1;
@@ -106,10 +109,7 @@ class TrainingLoop {
 
   void validate(Metrics& line) {
     if (plan_.validation.empty()) return;
-    const auto result = trainer_.evaluate(watched(plan_.validation), [this](std::int64_t) {
-      stop_if_interrupted(/*resumable=*/true);
-      show_progress();
-    });
+    const auto result = trainer_.evaluate(watched(plan_.validation), [this](std::int64_t) { look_up(); });
     if (result.targets == 0) return;
     line["valid_loss"] = result.loss;
     line["valid_accuracy"] = result.accuracy;
