@@ -73,9 +73,6 @@ Limits limits_for(const ExecutionOptions& execution, std::int64_t saved_bytes_pe
   return limits;
 }
 
-/// Tokens that a CPU takes at a time through a layer of which nothing is kept; as in inference.
-constexpr std::int64_t kPiece_tokens = 128;
-
 constexpr std::int64_t kZeroState = -1;  // instead of the index of a kept state
 constexpr std::int64_t kCarriedState = -2;
 constexpr std::int64_t kKeepNone = -1;
@@ -405,8 +402,8 @@ class ChunkMajorTrainer final : public Trainer::Engine {
   /// Of one lane on a CPU: what a layer makes on the way is not kept, and of fewer tokens it stays in cache.
   void layer_forward_in_pieces(Slot& slot, int layer, View<float, 2> state, Context& context) {
     const std::int64_t length = slot.chunk.tokens.shape[1];
-    for (std::int64_t begin = 0; begin < length; begin += kPiece_tokens) {
-      const std::int64_t count = std::min(kPiece_tokens, length - begin);
+    for (std::int64_t begin = 0; begin < length; begin += kCpuChunk_tokens) {
+      const std::int64_t count = std::min(kCpuChunk_tokens, length - begin);
       const std::int64_t valid = std::clamp<std::int64_t>(slot.valid.front() - begin, 0, count);
       const auto piece = [&]<class Element>(const View<Element, 3>& x) {
         return View<Element, 3>(x.at(0, begin), {1, count, x.shape[2]}, x.device);

@@ -22,11 +22,6 @@ std::string device_name(Device device) {
 
 namespace {
 
-/// On a CPU: long enough for the products to run at full speed, short enough for a layer's activations to
-/// stay in cache (measured from 32 to 256 on Zen 4 and Sapphire Rapids, d_model 256, fp32 and bf16: 128 is
-/// the fastest, 64 is 5 to 10 % behind; bidirectional models from 64 to 1024, and their training: as fast
-/// as any).
-constexpr std::int64_t kCpuChunk_tokens = 128;
 /// On a GPU: what a layer would keep of a chunk for backward, rounded down to a power of two in tokens, and
 /// no more than a sixteenth of the memory. 512 Ki tokens of d_model 256 in bfloat16, in 4.4 GiB: an eighth
 /// faster than 128 Ki, as the scan's segments are longer then.
