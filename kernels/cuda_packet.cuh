@@ -41,16 +41,18 @@ __device__ inline void store(const float (&from)[V], T* to) {
   *reinterpret_cast<Packet<T, V>*>(to) = packet;
 }
 
-/// Two elements are rounded by one instruction.
+/// Two elements, rounded by one instruction; `first` has the lower address.
+__device__ inline std::uint32_t round_pair(float first, float second) {
+  std::uint32_t pair;
+  asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(second), "f"(first));
+  return pair;
+}
+
 template <>
 __device__ inline void store<kPacket>(const float (&from)[kPacket], bfloat16* to) {
-  const auto pair = [](float first, float second) {
-    const __nv_bfloat162 rounded = __floats2bfloat162_rn(first, second);
-    return std::uint32_t{__bfloat16_as_ushort(rounded.y)} << 16 | __bfloat16_as_ushort(rounded.x);
-  };
   // The compiler would take such a store apart to have each half of it earlier.
-  asm volatile("st.global.v2.b32 [%0], {%1, %2};" ::"l"(to), "r"(pair(from[0], from[1])),
-               "r"(pair(from[2], from[3]))
+  asm volatile("st.global.v2.b32 [%0], {%1, %2};" ::"l"(to), "r"(round_pair(from[0], from[1])),
+               "r"(round_pair(from[2], from[3]))
                : "memory");
 }
 

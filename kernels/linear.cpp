@@ -1,11 +1,13 @@
 #include "kernels/linear.hpp"
 
+#include <algorithm>
 #include <type_traits>
 #include <variant>
 
 #include "kernels/check.hpp"
 #include "kernels/linear_cpu.hpp"
 #include "kernels/linear_cuda.hpp"
+#include "kernels/softplus_cpu.hpp"
 
 namespace longstrand {
 
@@ -77,6 +79,34 @@ void linear_forward(View<const T, 2> x, const PackedLinear<T>& weight, View<Out,
 }
 
 template <class T>
+void linear_softplus_forward(View<const T, 2> x, const PackedLinear<T>& weight, View<const float, 1> bias,
+                             View<T, 2> y, Context& context) {
+  const std::int64_t m = x.shape[0];
+  require_shape("linear_softplus_forward: x", x, {m, weight.in_features()});
+  require_shape("linear_softplus_forward: bias", bias, {weight.out_features()});
+  require_shape("linear_softplus_forward: y", y, {m, weight.out_features()});
+  if (m == 0) return;
+  if constexpr (kCudaBuilt) {
+    if (context.device.kind == DeviceKind::cuda) {
+      return cuda::linear_softplus_forward(x, weight.impl().on_device.view(), bias, y, context);
+    }
+  }
+  if constexpr (kCpuBuilt) {
+    const Arena::Scope scope(context.scratch);
+    constexpr std::int64_t kBlock_rows = 64;  // the products are still in cache when they are read again
+    const auto products = context.scratch.take<float, 2>({std::min(m, kBlock_rows), weight.out_features()});
+    for (std::int64_t begin = 0; begin < m; begin += kBlock_rows) {
+      const std::int64_t count = std::min(m - begin, kBlock_rows);
+      const auto block = products.slice(0, count);
+      cpu::multiply(x.slice(begin, count), weight.impl().forward, block, GradientMode::overwrite, context);
+      cpu::add_bias_softplus(block, bias, y.slice(begin, count));
+    }
+    return;
+  }
+  throw NoCpuBackend();
+}
+
+template <class T>
 void linear_backward_input(View<const T, 2> d_y, const PackedLinear<T>& weight, View<T, 2> d_x,
                            GradientMode mode, Context& context) {
   const std::int64_t m = d_y.shape[0];
@@ -128,6 +158,11 @@ template void linear_forward(View<const bfloat16, 2>, const PackedLinear<bfloat1
                              Context&);
 template void linear_forward(View<const bfloat16, 2>, const PackedLinear<bfloat16>&, View<float, 2>,
                              Context&);
+
+template void linear_softplus_forward(View<const float, 2>, const PackedLinear<float>&, View<const float, 1>,
+                                      View<float, 2>, Context&);
+template void linear_softplus_forward(View<const bfloat16, 2>, const PackedLinear<bfloat16>&,
+                                      View<const float, 1>, View<bfloat16, 2>, Context&);
 
 template void linear_backward_input(View<const float, 2>, const PackedLinear<float>&, View<float, 2>,
                                     GradientMode, Context&);

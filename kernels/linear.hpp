@@ -34,6 +34,12 @@ class PackedLinear {
 template <class T, class Out>
 void linear_forward(View<const T, 2> x, const PackedLinear<T>& weight, View<Out, 2> y, Context& context);
 
+/// x [M, in] -> y [M, out] = softplus(x W^T + bias), rounded once. bias [out]. Its derivative by the argument
+/// of softplus is 1 - exp(-y).
+template <class T>
+void linear_softplus_forward(View<const T, 2> x, const PackedLinear<T>& weight, View<const float, 1> bias,
+                             View<T, 2> y, Context& context);
+
 /// d_y [M, out] -> d_x [M, in] = d_y W, replaced or added to.
 template <class T>
 void linear_backward_input(View<const T, 2> d_y, const PackedLinear<T>& weight, View<T, 2> d_x,

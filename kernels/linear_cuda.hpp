@@ -25,6 +25,10 @@ template <class T, class Out>
 void linear_forward(View<const T, 2> x, View<const T, 2> weight, View<Out, 2> y, Context& context);
 
 template <class T>
+void linear_softplus_forward(View<const T, 2> x, View<const T, 2> weight, View<const float, 1> bias,
+                             View<T, 2> y, Context& context);
+
+template <class T>
 void linear_backward_input(View<const T, 2> d_y, View<const T, 2> weight, View<T, 2> d_x, GradientMode mode,
                            Context& context);
 

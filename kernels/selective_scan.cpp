@@ -15,13 +15,12 @@ void check_input(const SelectiveScanInput<T>& input) {
   const auto [lanes, tokens, channels] = input.u.shape;
   const std::int64_t states = input.decay.shape[0];
   require_shape("selective scan: u", input.u, {lanes, tokens, channels});
-  require_shape("selective scan: delta", input.delta, {lanes, tokens, channels});
+  require_shape("selective scan: dt", input.dt, {lanes, tokens, channels});
   require_shape("selective scan: b", input.b, {lanes, tokens, states});
   require_shape("selective scan: c", input.c, {lanes, tokens, states});
   require_shape("selective scan: z", input.z, {lanes, tokens, channels});
   require_shape("selective scan: decay", input.decay, {states, channels});
   require_shape("selective scan: d", input.d, {channels});
-  require_shape("selective scan: delta_bias", input.delta_bias, {channels});
   require_shape("selective scan: state", input.state, {lanes, states, channels});
   require_shape("selective scan: valid", input.valid, {lanes});
 }

@@ -1,6 +1,6 @@
-// The selective scan of Mamba-1 with its softplus, skip and gate (Gu & Dao 2023, algorithm 2):
+// The selective scan of Mamba-1 with its skip and gate (Gu & Dao 2023, algorithm 2), from the step sizes dt
+// that linear_softplus_forward gives:
 //
-//   dt_t = softplus(delta_t + delta_bias)             identity above 20
 //   h_t  = exp(dt_t A) h_{t-1} + dt_t B_t u_t         per channel d and state n
 //   y_t  = C_t . h_t + D u_t;   out_t = y_t silu(z_t)
 //
@@ -28,13 +28,12 @@ constexpr std::int64_t scan_checkpoint_count(std::int64_t tokens, DeviceKind dev
 template <class T>
 struct SelectiveScanInput {
   View<const T, 3> u;                 // [B, T, D]
-  View<const T, 3> delta;             // [B, T, D]  before bias and softplus
+  View<const T, 3> dt;                // [B, T, D]  positive
   View<const T, 3> b;                 // [B, T, N]
   View<const T, 3> c;                 // [B, T, N]
   View<const T, 3> z;                 // [B, T, D]
   View<const float, 2> decay;         // [N, D]     A log2(e); see prepare_decay
   View<const float, 1> d;             // [D]
-  View<const float, 1> delta_bias;    // [D]
   View<const float, 3> state;         // [B, N, D]  before the walk
   View<const std::int64_t, 1> valid;  // [B]
   Direction direction = Direction::forward;
@@ -52,13 +51,13 @@ struct SelectiveScanGradient {
   View<const T, 3> d_out;            // [B, T, D]
   View<const float, 4> checkpoints;  // as forward wrote them
   View<T, 3> d_u;                    // [B, T, D]  overwritten, as the four below
-  View<T, 3> d_delta;                // [B, T, D]
+  View<T, 3> d_delta;                // [B, T, D]  of delta, where dt = softplus(delta)
   View<T, 3> d_b;                    // [B, T, N]
   View<T, 3> d_c;                    // [B, T, N]
   View<T, 3> d_z;                    // [B, T, D]
   View<float, 2> d_a_log;            // [D, N]     accumulated, as the two below
   View<float, 1> d_d;                // [D]
-  View<float, 1> d_delta_bias;       // [D]
+  View<float, 1> d_delta_bias;       // [D]        sums of d_delta
   View<float, 3> d_state;            // [B, N, D]  in: gradient of the final state; out: of the initial state
 };
 

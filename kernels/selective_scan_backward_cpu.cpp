@@ -5,7 +5,7 @@
 //   d_C_t = sum_d h_t d_y_t                   d_B_t = sum_d g_t dt_t u_t
 //   d_u_t = D d_y_t + dt_t sum_n g_t B_t      d_dt_t = sum_n (carry_t h_{t-1} A + g_t B_t u_t)
 //   d_A  += carry_t h_{t-1} dt_t              d_D += d_y_t u_t
-//   d_z_t = d_out_t y_t silu'(z_t)            d_delta_t = d_dt_t sigmoid(delta_t + delta_bias)
+//   d_z_t = d_out_t y_t silu'(z_t)            d_delta_t = d_dt_t (1 - exp(-dt_t))
 //
 // carry is the gradient of the final state at the chunk's end, and that of the initial state at its start.
 #include "kernels/simd_targets.hpp"
@@ -34,9 +34,9 @@ inline constexpr float kLn2 = std::numbers::ln2_v<float>;
 struct SegmentScratch {
   float *b, *c;      // [tokens, N]
   float *d_b, *d_c;  // [tokens, slots, kLanes]  sums over the groups of channels, by add_lanes
-  float *dt, *dtu;   // rows: softplus(delta + bias), dt u
+  float *dt, *dtu;   // rows: dt, dt u
   float *y, *d_y;    // rows: D u + C . h, d_out silu(z)
-  float *d_z, *dt_slope;  // rows: d_out silu'(z), so that d_z = d_z y; sigmoid(delta + bias)
+  float* d_z;        // rows: d_out silu'(z), so that d_z = d_z y
   float* g_b;        // rows: sum_n g B
   float* g_h;        // rows: sum_n carry h_{t-1} A log2(e)
   float* h;          // [tokens + 1, kBlockStates, kLanes]  h[t] is the state before token t
@@ -63,7 +63,6 @@ SegmentScratch take_scratch(std::int64_t states, Arena& arena) {
           .y = row(),
           .d_y = row(),
           .d_z = row(),
-          .dt_slope = row(),
           .g_b = row(),
           .g_h = row(),
           .h = take(kTokens + 1, kBlockStates * kLanes),
@@ -73,22 +72,20 @@ SegmentScratch take_scratch(std::int64_t states, Arena& arena) {
 template <class T>
 HWY_INLINE void prepare_rows(const SelectiveScanInput<T>& input, const View<const T, 3>& d_out,
                              const Segment& segment, const Group& group, const SegmentScratch scratch) {
-  const FloatVec bias = load(input.delta_bias.at(group.channel), group.count);
   const FloatVec skip = load(input.d.at(group.channel), group.count);
   const auto u_rows = segment_rows(input.u, segment, group);
-  const auto delta_rows = segment_rows(input.delta, segment, group);
+  const auto dt_rows = segment_rows(input.dt, segment, group);
   const auto z_rows = segment_rows(input.z, segment, group);
   const auto d_out_rows = segment_rows(d_out, segment, group);
   for (std::int64_t t = 0; t < segment.tokens; ++t) {
     u_rows.fetch_next_group(t);
-    delta_rows.fetch_next_group(t);
+    dt_rows.fetch_next_group(t);
     z_rows.fetch_next_group(t);
     d_out_rows.fetch_next_group(t);
     const FloatVec u = u_rows.get(t);
-    const SoftplusAndSlope dt = softplus_and_slope(hn::Add(delta_rows.get(t), bias));
-    store(dt.value, scratch.dt + t * kLanes);
-    store(dt.slope, scratch.dt_slope + t * kLanes);
-    store(hn::Mul(dt.value, u), scratch.dtu + t * kLanes);
+    const FloatVec dt = dt_rows.get(t);
+    store(dt, scratch.dt + t * kLanes);
+    store(hn::Mul(dt, u), scratch.dtu + t * kLanes);
     store(hn::Mul(skip, u), scratch.y + t * kLanes);
     const FloatVec z = z_rows.get(t);
     const FloatVec gate = sigmoid(z);
@@ -226,11 +223,12 @@ HWY_INLINE void finish_rows(const SelectiveScanInput<T>& input, const SelectiveS
     const auto row = [&](const float* rows) HWY_ATTR { return load(rows + t * kLanes); };
     const FloatVec u = u_rows.get(t);
     const FloatVec d_y = row(scratch.d_y);
+    const FloatVec dt = row(scratch.dt);
     const FloatVec g_b = row(scratch.g_b);
     d_z_rows.put(hn::Mul(row(scratch.d_z), row(scratch.y)), t);
-    d_u_rows.put(hn::MulAdd(row(scratch.dt), g_b, hn::Mul(skip, d_y)), t);
+    d_u_rows.put(hn::MulAdd(dt, g_b, hn::Mul(skip, d_y)), t);
     const FloatVec d_dt = hn::MulAdd(row(scratch.g_h), set(kLn2), hn::Mul(u, g_b));
-    const FloatVec d_delta = hn::Mul(d_dt, row(scratch.dt_slope));
+    const FloatVec d_delta = hn::Mul(d_dt, softplus_slope(dt));
     d_delta_rows.put(d_delta, t);
     d_bias = hn::Add(d_bias, d_delta);
     d_skip = hn::MulAdd(d_y, u, d_skip);

@@ -96,7 +96,7 @@ class BackwardScan {
     load_checkpoint(last, h);
     int parity = 0;
     for (int first = last; first >= 0; first -= kTokens, parity ^= 1) {
-      tile_.prepare(min(block_.count - first, kTokens));
+      tile_.prepare();
       if (first > 0) tile_.start_operands(first - kTokens);
       tile_.publish_coefficients(parity);
       __syncthreads();

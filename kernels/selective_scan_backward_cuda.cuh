@@ -45,7 +45,7 @@ template <class T>
 class BackwardTile {
  public:
   static constexpr int kTokens = kBackwardTile_tokens;
-  enum Operand { kDelta, kU, kZ, kDOut, kOperands, kDU = kOperands, kDDelta, kDZ, kB, kC, kRowKinds };
+  enum Operand { kDt, kU, kZ, kDOut, kOperands, kDU = kOperands, kDDelta, kDZ, kB, kC, kRowKinds };
 
   struct Shared {
     T operand[kScanWarps][kOperands][kTokens][32];  // of the next tile
@@ -65,14 +65,13 @@ class BackwardTile {
         count_(block.count),
         warp_(static_cast<int>(threadIdx.x) / 32),
         thread_(static_cast<int>(threadIdx.x) % 32),
-        channels_(static_cast<int>(min(in.channels - block.first_channel() - warp_ * 32, std::int64_t{32}))),
-        bias_(in.delta_bias[min(block.first_channel() + threadIdx.x, in.channels - 1)]) {
+        channels_(static_cast<int>(min(in.channels - block.first_channel() - warp_ * 32, std::int64_t{32}))) {
     if (threadIdx.x == 0) {
       const auto keep_row = [&](Operand i, const auto& x, std::int64_t column) {
         shared.row_of[i] = block.at(x, 0, column) - x.data;
       };
       const std::int64_t channel = block.first_channel();
-      keep_row(kDelta, in.delta, channel);
+      keep_row(kDt, in.dt, channel);
       keep_row(kU, in.u, channel);
       keep_row(kZ, in.z, channel);
       keep_row(kDOut, results.d_out, channel);
@@ -89,7 +88,7 @@ class BackwardTile {
   /// warp have prepared the tile before.
   __device__ void start_operands(int first) {
     if (!in_.aligned) {
-      copy_operand(kDelta, in_.delta, first);
+      copy_operand(kDt, in_.dt, first);
       copy_operand(kU, in_.u, first);
       copy_operand(kZ, in_.z, first);
       copy_operand(kDOut, out_.d_out, first);
@@ -103,7 +102,7 @@ class BackwardTile {
     for (int t = 0; t < kTokens; t += 32 / kPieces) {
       const int token = first + t + thread_ / kPieces;
       const int bytes = token < count_ && has(column) ? 16 : 0;  // the rest becomes zero
-      const T* const from[kOperands] = {at(kDelta, in_.delta, token, column), at(kU, in_.u, token, column),
+      const T* const from[kOperands] = {at(kDt, in_.dt, token, column), at(kU, in_.u, token, column),
                                         at(kZ, in_.z, token, column), at(kDOut, out_.d_out, token, column)};
 #pragma unroll
       for (int i = 0; i < kOperands; ++i) {
@@ -113,30 +112,24 @@ class BackwardTile {
     }
   }
 
-  /// Turns the operands that were started last, those of `tokens` tokens, into scalars. Tokens that do not
-  /// exist become steps of no length.
-  __device__ void prepare(int tokens) const {
+  /// Turns the operands that were started last into scalars. Tokens that do not exist are steps of no length.
+  __device__ void prepare() const {
     asm volatile("cp.async.wait_all;");
     __syncwarp();
     BackwardScalars& to = scalars();
     const auto& operand = shared_.operand[warp_];
-    float delta[kTokens], u[kTokens], z[kTokens], d_out[kTokens];
+    float dt[kTokens], u[kTokens], z[kTokens], d_out[kTokens];
 #pragma unroll
     for (int t = 0; t < kTokens; ++t) {  // before the stores, past which the compiler would not move them
-      delta[t] = to_float(operand[kDelta][t][thread_]), u[t] = to_float(operand[kU][t][thread_]);
+      dt[t] = to_float(operand[kDt][t][thread_]), u[t] = to_float(operand[kU][t][thread_]);
       z[t] = to_float(operand[kZ][t][thread_]), d_out[t] = to_float(operand[kDOut][t][thread_]);
     }
 #pragma unroll
     for (int t = 0; t < kTokens; ++t) {
-      const float exists = t < tokens ? 1.0F : 0.0F;
-      const float x = delta[t] + bias_;
-      const float e = exp2_approx(-fabsf(x) * kLog2E);
-      const float dt = (fmaxf(x, 0.0F) + log1p_unit(e)) * exists;  // softplus(x)
-      const float slope = (x < 0 ? e : 1.0F) * reciprocal_approx(1.0F + e) * exists;
       const float gate = sigmoid(z[t]), d_gated = d_out[t] * gate;
-      to.dt_and_dt_u[t][thread_] = {dt, dt * u[t]};
+      to.dt_and_dt_u[t][thread_] = {dt[t], dt[t] * u[t]};
       to.d_y[t][thread_] = d_gated * z[t];
-      to.own[t][thread_] = {u[t], slope};
+      to.own[t][thread_] = {u[t], one_minus_exp(dt[t])};
       to.own_z[t][thread_] = fmaf(d_gated * z[t], 1 - gate, d_gated);
     }
     __syncwarp();
@@ -239,8 +232,7 @@ class BackwardTile {
   const int count_;          // of the segment's valid tokens
   const int warp_, thread_;  // of the block, of the warp
   const int channels_;       // from the warp's first one on; none if negative
-  const float bias_;
-  T next_b_, next_c_;  // converted when needed: until then nothing waits for them
+  T next_b_, next_c_;        // converted when needed: until then nothing waits for them
 };
 
 /// A place for PairValues of every thread and token of the tile: of the state before the token, then of the

@@ -36,17 +36,17 @@ __device__ inline bfloat16 load_early(const bfloat16* x) {
 /// The operands of SelectiveScanInput, but for the state.
 template <class T>
 struct ScanOperands {
-  Rows<const T> u, delta, b, c, z;
+  Rows<const T> u, dt, b, c, z;
   const float* decay;  // [N, D]
   std::int64_t decay_stride;
-  const float *d, *delta_bias;  // [D]
-  const std::int64_t* valid;    // [B]
+  const float* d;             // [D]
+  const std::int64_t* valid;  // [B]
   std::int64_t lanes, tokens, channels;
   int states;
   int first_state = 0;  // of the group of kScanStates that a launch takes
   std::int64_t segment_tokens, segments;
   Direction direction;
-  bool aligned;  // u, delta and z can be read in pieces of 16 bytes
+  bool aligned;  // u, dt and z can be read in pieces of 16 bytes
 
   explicit ScanOperands(const SelectiveScanInput<T>& input, const Session& session);
 };
@@ -114,24 +114,6 @@ struct ScanBlock {
     return x.at(lane, place_of_row(direction, begin + i), channel);
   }
 };
-
-/// log(1 + e) for e in [0, 1], to 4e-7 of itself: a minimax polynomial; log(1 + e) would lose a small e.
-__device__ inline float log1p_unit(float e) {
-  float p = -0.008539197966456413F;
-  p = fmaf(p, e, 0.04408959671854973F);
-  p = fmaf(p, e, -0.10768166184425354F);
-  p = fmaf(p, e, 0.17745238542556763F);
-  p = fmaf(p, e, -0.24495461583137512F);
-  p = fmaf(p, e, 0.33275479078292847F);
-  p = fmaf(p, e, -0.4999740421772003F);
-  p = fmaf(p, e, 0.9999998211860657F);
-  return p * e;
-}
-
-/// log(1 + exp(x)).
-__device__ inline float softplus(float x) {
-  return fmaxf(x, 0.0F) + log1p_unit(exp2_approx(-fabsf(x) * kLog2E));
-}
 
 /// kCount neighbouring states of a row of B or C in shared memory, the same for threads side by side: vector
 /// loads, one transaction each.

@@ -15,7 +15,7 @@ namespace {
 
 /// What the loop over the states reads and adds to: a row of kLanes floats for each token of a segment.
 struct Rows {
-  float* dt;   // softplus(delta + bias)
+  float* dt;
   float* dtu;  // dt u
   float* y;    // D u + C . h
 };
@@ -23,15 +23,14 @@ struct Rows {
 template <class T>
 HWY_INLINE void prepare_rows(const SelectiveScanInput<T>& input, const Segment& segment, const Group& group,
                              const Rows rows) {
-  const FloatVec bias = load(input.delta_bias.at(group.channel), group.count);
   const FloatVec skip = load(input.d.at(group.channel), group.count);
   const auto u_rows = segment_rows(input.u, segment, group);
-  const auto delta_rows = segment_rows(input.delta, segment, group);
+  const auto dt_rows = segment_rows(input.dt, segment, group);
   for (std::int64_t t = 0; t < segment.tokens; ++t) {
     u_rows.fetch_next_group(t);
-    delta_rows.fetch_next_group(t);
+    dt_rows.fetch_next_group(t);
     const FloatVec u = u_rows.get(t);
-    const FloatVec dt = softplus(hn::Add(delta_rows.get(t), bias));
+    const FloatVec dt = dt_rows.get(t);
     store(dt, rows.dt + t * kLanes);
     store(hn::Mul(dt, u), rows.dtu + t * kLanes);
     store(hn::Mul(skip, u), rows.y + t * kLanes);

@@ -47,7 +47,7 @@ __global__ void __launch_bounds__(kScanThreads, 5)
   const auto operand = [&](int i, const Rows<const T>& x) {
     loader.set_operand(i, block.at(x, 0, first_channel), x.place_stride);
   };
-  operand(0, in.delta);
+  operand(0, in.dt);
   operand(1, in.u);
   operand(2, in.z);
   const int states = in.states - in.first_state;
@@ -56,7 +56,7 @@ __global__ void __launch_bounds__(kScanThreads, 5)
   };
   coefficient(0, in.b);
   coefficient(1, in.c);
-  const float bias = in.delta_bias[column], skip = in.d[column];
+  const float skip = in.d[column];
   const std::int64_t row = block.segment * in.lanes + block.lane;
   float decay[kScanStates], h[kScanStates];
   read_decay(in, column, decay);
@@ -69,8 +69,8 @@ __global__ void __launch_bounds__(kScanThreads, 5)
                       block.lane * results.checkpoint_lane_stride +
                       in.first_state * results.checkpoint_row_stride + d;
   const auto step = [&](int t, int parity) {
-    const float dt = softplus(loader.operand(0, t, parity) + bias);
-    const float u = loader.operand(1, t, parity), z = loader.operand(2, t, parity);
+    const float dt = loader.operand(0, t, parity), u = loader.operand(1, t, parity);
+    const float z = loader.operand(2, t, parity);
     const float dt_u = dt * u;
     float y[4] = {kFirstGroup ? skip * u : 0.0F, 0, 0, 0};  // four sums: shorter chains
     float b[kScanStates], c[kScanStates];

@@ -18,16 +18,23 @@ template <class T>
 constexpr float kForgotten_log2 = sizeof(T) == sizeof(float) ? -30 : -20;
 
 /// The block's channels, those that forget fast side by side, so that whole warps have little to do: the
-/// thread's one. How fast is guessed from the bias of dt and from A. Threads without a channel come last.
+/// thread's one. How fast is guessed from A and the steps of the segment's tokens `first`, first + step and
+/// so on, which are taken first. Threads without a channel come last.
 template <class T>
-__device__ int sorted_channel(const ScanOperands<T>& in, std::int64_t first_channel) {
+__device__ int sorted_channel(const ScanOperands<T>& in, const ScanBlock& block, int first, int step) {
+  constexpr int kSteps = 8;
   __shared__ float speed[kScanThreads];
   __shared__ int channel_of[kScanThreads];
   const int own = static_cast<int>(threadIdx.x);
-  const std::int64_t d = first_channel + own;
+  const std::int64_t d = block.first_channel() + own;
   speed[own] = INFINITY;
   if (d < in.channels) {
-    speed[own] = softplus(in.delta_bias[d]) * -in.decay[in.first_state * in.decay_stride + d];
+    float dt = 0;
+#pragma unroll
+    for (int i = 0; i < kSteps; ++i) {
+      if (i < block.count) dt += to_float(*block.at(in.dt, first + i * step, d));
+    }
+    speed[own] = dt * -in.decay[in.first_state * in.decay_stride + d];
   }
   __syncthreads();
   int rank = 0;
@@ -52,10 +59,9 @@ class LocalScan {
   __device__ LocalScan(const ScanOperands<T>& in, const Rows<const T>& d_out, typename Loader::Shared& shared)
       : block_(in),
         loader_(shared, block_.first_channel(), in.channels, in.aligned),
-        channel_(sorted_channel(in, block_.first_channel())),
-        states_(in.states - in.first_state),
-        bias_(in.delta_bias[min(block_.first_channel() + channel_, in.channels - 1)]) {
-    set_operand(0, in.delta);
+        channel_(sorted_channel(in, block_, first(), kForward ? -1 : 1)),
+        states_(in.states - in.first_state) {
+    set_operand(0, in.dt);
     if constexpr (kForward) {
       set_operand(1, in.u);
     } else {
@@ -85,7 +91,7 @@ class LocalScan {
       if (!loader_.finish_if(total_dt_ * slowest_of_all_ > kForgotten_log2<T>)) break;
       const int left = block_.count - i;
       loader_.start(i + kScanTile_tokens, min(left - kScanTile_tokens, kScanTile_tokens), parity ^ 1);
-      for (int run = 0; run < kScanTile_tokens; run += kRun_tokens) walk(run, left - run, parity);
+      for (int run = 0; run < kScanTile_tokens; run += kRun_tokens) walk(run, parity);
     }
     loader_.drain();
   }
@@ -115,8 +121,8 @@ class LocalScan {
                         kForward ? -x.place_stride : x.place_stride);
   }
 
-  /// Tokens [run, run + kRun_tokens) of the tile, of which `count` exist; the others add nothing.
-  __device__ void walk(int run, int count, int parity) {
+  /// Tokens [run, run + kRun_tokens) of the tile; those that do not exist have no length and add nothing.
+  __device__ void walk(int run, int parity) {
     const auto matters = [before = total_dt_](float decay) {
       return __any_sync(~0U, before * decay > kForgotten_log2<T>) != 0;
     };
@@ -125,7 +131,7 @@ class LocalScan {
 #pragma unroll
     for (int j = 0; j < kRun_tokens; ++j) {
       const auto operand = [&](int i) { return loader_.operand(i, run + j, channel_, parity); };
-      const float dt = j < count ? softplus(operand(0) + bias_) : 0.0F;
+      const float dt = operand(0);
       if constexpr (kForward) {
         terms.distance[j] = total_dt_;
         total_dt_ += dt;
@@ -171,7 +177,6 @@ class LocalScan {
   const ScanBlock block_;
   Loader loader_;
   const int channel_, states_;
-  const float bias_;
   float decay_[kScanStates], h_[kScanStates] = {};
   float slowest_[kGroups], slowest_of_all_ = -INFINITY, fastest_ = 0;  // decays
   float total_dt_ = 0;
@@ -292,14 +297,13 @@ __global__ void prepare_decay_kernel(const float* a_log, std::int64_t a_log_stri
 template <class T>
 ScanOperands<T>::ScanOperands(const SelectiveScanInput<T>& input, const Session& session)
     : u(input.u, input.direction),
-      delta(input.delta, input.direction),
+      dt(input.dt, input.direction),
       b(input.b, input.direction),
       c(input.c, input.direction),
       z(input.z, input.direction),
       decay(input.decay.data),
       decay_stride(input.decay.stride[0]),
       d(input.d.data),
-      delta_bias(input.delta_bias.data),
       valid(input.valid.data),
       lanes(input.u.shape[0]),
       tokens(input.u.shape[1]),
@@ -308,7 +312,7 @@ ScanOperands<T>::ScanOperands(const SelectiveScanInput<T>& input, const Session&
       segment_tokens(segment_length(lanes, tokens, channels, session.multiprocessors)),
       segments(ceil_div(tokens, segment_tokens)),
       direction(input.direction),
-      aligned(channels % (16 / static_cast<std::int64_t>(sizeof(T))) == 0 && u.aligned() && delta.aligned() &&
+      aligned(channels % (16 / static_cast<std::int64_t>(sizeof(T))) == 0 && u.aligned() && dt.aligned() &&
               z.aligned()) {}
 
 template <class T>

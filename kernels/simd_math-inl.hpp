@@ -125,10 +125,9 @@ HWY_INLINE FloatVec silu_slope(FloatVec x, FloatVec sigmoid_of_x) {
 
 /// log(1 + e^x) = max(x, 0) + log(1 + e) with e = e^-|x|; that logarithm is 2 artanh(e / (2 + e)), whose
 /// series keeps its relative precision down to e = 0. Above 20 the second term is lost to rounding: the
-/// identity, as in the original implementation. Its derivative is sigmoid(x).
-///
-/// Here of x and e.
-HWY_INLINE FloatVec softplus(FloatVec x, FloatVec e) {
+/// identity, as in the original implementation.
+HWY_INLINE FloatVec softplus(FloatVec x) {
+  const FloatVec e = exp(hn::Neg(hn::Abs(x)));
   const FloatVec s = hn::Div(e, hn::Add(e, set(2.0F)));
   const FloatVec s2 = hn::Mul(s, s);
   FloatVec p = set(2.80119867e-1F);  // minimax for s in [0, 1/3]: 4.5e-9
@@ -139,18 +138,22 @@ HWY_INLINE FloatVec softplus(FloatVec x, FloatVec e) {
   return hn::MulAdd(p, s, hn::Max(set(0.0F), x));
 }
 
-HWY_INLINE FloatVec softplus(FloatVec x) { return softplus(x, exp(hn::Neg(hn::Abs(x)))); }
-
-struct SoftplusAndSlope {
-  FloatVec value, slope;
-};
-
-/// With its derivative sigmoid(x), which is 1 / (1 + e) or, below 0, e / (1 + e): one exponential for both.
-HWY_INLINE SoftplusAndSlope softplus_and_slope(FloatVec x) {
+/// The derivative sigmoid(x) of softplus at x, given y = softplus(x), which is not negative: 1 - e^-y. With
+/// e^-y = 2^(n + f) it is (1 - 2^n) - 2^n (2^f - 1), and 2^f - 1 is f times a polynomial: a y near 0, where n
+/// is 0, keeps its relative precision.
+HWY_INLINE FloatVec softplus_slope(FloatVec y) {
+  const FloatVec power = hn::Max(hn::Mul(y, set(-1.44269504F)), set(-127.0F));
+  const FloatVec n = hn::Round(power);
+  const FloatVec f = hn::Sub(power, n);
+  FloatVec p = set(1.54035126e-4F);  // minimax for f in [-1/2, 1/2]: 1.1e-8 of 2^f - 1
+  p = hn::MulAdd(p, f, set(1.339073548e-3F));
+  p = hn::MulAdd(p, f, set(9.618237494e-3F));
+  p = hn::MulAdd(p, f, set(5.5503574337e-2F));
+  p = hn::MulAdd(p, f, set(2.40226497950e-1F));
+  p = hn::MulAdd(p, f, set(6.93147187927e-1F));
   const FloatVec one = set(1.0F);
-  const FloatVec e = exp(hn::Neg(hn::Abs(x)));
-  const FloatVec numerator = hn::IfThenElse(hn::Lt(x, hn::Zero(FloatTag())), e, one);
-  return {softplus(x, e), hn::Div(numerator, hn::Add(one, e))};
+  const FloatVec scale = scale_by_power_of_2(one, n);
+  return hn::NegMulAdd(scale, hn::Mul(f, p), hn::Sub(one, scale));
 }
 
 }  // namespace longstrand::HWY_NAMESPACE

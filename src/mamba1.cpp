@@ -59,7 +59,7 @@ template <class T>
 struct Mamba1<T>::Activations : Saved {
   View<T, 3> u;                // [B, T, d_inner]
   View<T, 3> x_dbl;            // [B, T, dt_rank + 2 d_state]
-  View<T, 3> delta;            // [B, T, d_inner]
+  View<T, 3> dt;               // [B, T, d_inner]
   View<T, 3> y;                // [B, T, d_inner]
   View<float, 4> checkpoints;  // of the scan
   View<float, 2> state;        // [B, state_floats]  before the chunk
@@ -97,7 +97,7 @@ void Mamba1<T>::prepare(bool for_backward, Context& context) {
 
 template <class T>
 std::int64_t Mamba1<T>::saved_bytes_per_token() const {
-  const std::int64_t activations = 3 * d_inner_ + dt_rank_ + 2 * d_state_;  // u, delta, y; x_dbl
+  const std::int64_t activations = 3 * d_inner_ + dt_rank_ + 2 * d_state_;  // u, dt, y; x_dbl
   const std::int64_t checkpoints_bytes =
       d_inner_ * d_state_ * std::int64_t{sizeof(float)} / scan_checkpoint_tokens(decay_.view().device.kind);
   return activations * std::int64_t{sizeof(T)} + checkpoints_bytes;
@@ -122,7 +122,7 @@ auto Mamba1<T>::take_activations(std::int64_t lanes, std::int64_t tokens, bool f
   Activations a;
   a.u = arena.take<T, 3>({lanes, tokens, d_inner_});
   a.x_dbl = arena.take<T, 3>({lanes, tokens, dt_rank_ + 2 * d_state_});
-  a.delta = arena.take<T, 3>({lanes, tokens, d_inner_});
+  a.dt = arena.take<T, 3>({lanes, tokens, d_inner_});
   a.y = arena.take<T, 3>({lanes, tokens, d_inner_});
   if (for_backward) {
     a.checkpoints =
@@ -149,13 +149,12 @@ SelectiveScanInput<T> Mamba1<T>::scan_input(Direction direction, View<const T, 3
                                             const Activations& a, View<const float, 3> state,
                                             View<const std::int64_t, 1> valid) const {
   return {.u = a.u,
-          .delta = a.delta,
+          .dt = a.dt,
           .b = a.x_dbl.columns(dt_rank_, d_state_),
           .c = a.x_dbl.columns(dt_rank_ + d_state_, d_state_),
           .z = projected.columns(d_inner_, d_inner_),
           .decay = decay_.view(),
           .d = d_,
-          .delta_bias = dt_proj_bias_,
           .state = state,
           .valid = valid,
           .direction = direction};
@@ -178,7 +177,8 @@ auto Mamba1<T>::forward(Direction direction, View<const T, 3> projected, View<fl
   causal_conv_forward<T>(conv_input(direction, projected, conv_state(state), valid), a.u, conv_state(state),
                          context);
   linear_forward<T, T>(rows<const T>(a.u), x_proj_, rows(a.x_dbl), context);
-  linear_forward<T, T>(rows<const T>(a.x_dbl).columns(0, dt_rank_), dt_proj_, rows(a.delta), context);
+  linear_softplus_forward<T>(rows<const T>(a.x_dbl).columns(0, dt_rank_), dt_proj_, dt_proj_bias_, rows(a.dt),
+                             context);
   const SelectiveScanOutput<T> scanned{.out = a.y, .state = scan_state(state), .checkpoints = a.checkpoints};
   selective_scan_forward<T>(scan_input(direction, projected, a, scan_state(state), valid), scanned, context);
   if (!y.empty()) linear_forward<T, T>(rows<const T>(a.y), projections_->out_proj_, rows(y), context);
@@ -195,7 +195,7 @@ void Mamba1<T>::backward(Direction direction, View<const T, 3> projected, const 
   const auto gradient_flat = [&](const char* name) { return gradients.flat(prefix_ + name); };
   const auto d_u = context.scratch.take<T, 3>(a.u.shape);
   const auto d_x_dbl = context.scratch.take<T, 3>(a.x_dbl.shape);
-  const auto d_delta = context.scratch.take<T, 3>(a.delta.shape);
+  const auto d_delta = context.scratch.take<T, 3>(a.dt.shape);
   const auto d_gated = context.scratch.take<T, 3>(a.y.shape);
 
   linear_backward_input<T>(rows(d_y), projections_->out_proj_, rows(d_gated), GradientMode::overwrite,

@@ -2,8 +2,8 @@
 //
 //   x, z  = in_proj(input)
 //   u     = silu(conv1d(x))
-//   r,B,C = x_proj(u);   delta = dt_proj(r)
-//   y     = selective_scan(u, delta, A, B, C, D) silu(z);   output = out_proj(y)
+//   r,B,C = x_proj(u);   dt = softplus(dt_proj(r))
+//   y     = selective_scan(u, dt, A, B, C, D) silu(z);   output = out_proj(y)
 //
 // Recurrent state per lane: the convolution's last d_conv - 1 inputs, then the scan's state, [d_state,
 // d_inner].

@@ -101,25 +101,26 @@ Array<T, Rank> random_array(std::array<std::int64_t, Rank> shape, Context& conte
 struct ScanBench {
   using T = bfloat16;
   Context context{kGpu};
-  Array<T, 3> u, delta, xz, x_dbl, out, d_out, d_u, d_delta, d_xz, d_x_dbl;
+  Array<T, 3> u, dt, xz, x_dbl, out, d_out, d_u, d_delta, d_xz, d_x_dbl;
+  PackedLinear<T> dt_proj;
   Array<float, 2> decay, d_a_log;
   Array<float, 1> d, bias, d_d, d_bias;
   Array<float, 3> state, d_state;
   Array<float, 4> checkpoints;
   Array<std::int64_t, 1> valid;
-  std::int64_t channels;
+  std::int64_t channels, dt_rank;
 
   ScanBench(std::int64_t lanes, std::int64_t tokens, std::int64_t d_inner)
       : u(random_array<T, 3>({lanes, tokens, d_inner}, context)),
-        delta(random_array<T, 3>({lanes, tokens, d_inner}, context)),
+        dt({lanes, tokens, d_inner}, kGpu),
         xz(random_array<T, 3>({lanes, tokens, 2 * d_inner}, context)),
-        x_dbl(random_array<T, 3>({lanes, tokens, 3 * kStates}, context)),
+        x_dbl(random_array<T, 3>({lanes, tokens, d_inner / 32 + 2 * kStates}, context)),
         out({lanes, tokens, d_inner}, kGpu),
         d_out(random_array<T, 3>({lanes, tokens, d_inner}, context)),
         d_u({lanes, tokens, d_inner}, kGpu),
         d_delta({lanes, tokens, d_inner}, kGpu),
         d_xz({lanes, tokens, 2 * d_inner}, kGpu),
-        d_x_dbl({lanes, tokens, 3 * kStates}, kGpu),
+        d_x_dbl(x_dbl.view().shape, kGpu),
         decay({kStates, d_inner}, kGpu),
         d_a_log({d_inner, kStates}, kGpu),
         d(random_array<float, 1>({d_inner}, context)),
@@ -130,7 +131,10 @@ struct ScanBench {
         d_state({lanes, kStates, d_inner}, kGpu),
         checkpoints({scan_checkpoint_count(tokens, DeviceKind::cuda), lanes, kStates, d_inner}, kGpu),
         valid({lanes}, kGpu),
-        channels(d_inner) {
+        channels(d_inner),
+        dt_rank(d_inner / 32) {
+    const double spread = std::sqrt(3 / static_cast<double>(dt_rank));  // as if delta were from -1 to 1
+    dt_proj.pack(random_array<float, 2>({d_inner, dt_rank}, context, -spread, spread).view(), false, context);
     fill(valid.view(), tokens, context);
     // As a model begins: A = -1, -2, ... How fast states decay decides how fast the scan is.
     for (std::int64_t n = 0; n < kStates; ++n) {
@@ -141,17 +145,19 @@ struct ScanBench {
 
   SelectiveScanInput<T> input() {
     return {.u = u.view(),
-            .delta = delta.view(),
-            .b = x_dbl.view().columns(kStates, kStates),
-            .c = x_dbl.view().columns(2 * kStates, kStates),
+            .dt = dt.view(),
+            .b = x_dbl.view().columns(dt_rank, kStates),
+            .c = x_dbl.view().columns(dt_rank + kStates, kStates),
             .z = xz.view().columns(channels, channels),
             .decay = decay.view(),
             .d = d.view(),
-            .delta_bias = bias.view(),
             .state = state.view(),
             .valid = valid.view()};
   }
+  /// From the low-rank factor of dt on.
   void forward(bool keep) {
+    linear_softplus_forward<T>(rows<const T>(x_dbl.view()).columns(0, dt_rank), dt_proj, bias.view(),
+                               rows(dt.view()), context);
     selective_scan_forward<T>(input(),
                               {.out = out.view(),
                                .state = state.view(),
@@ -164,8 +170,8 @@ struct ScanBench {
                                 .checkpoints = checkpoints.view(),
                                 .d_u = d_u.view(),
                                 .d_delta = d_delta.view(),
-                                .d_b = d_x_dbl.view().columns(kStates, kStates),
-                                .d_c = d_x_dbl.view().columns(2 * kStates, kStates),
+                                .d_b = d_x_dbl.view().columns(dt_rank, kStates),
+                                .d_c = d_x_dbl.view().columns(dt_rank + kStates, kStates),
                                 .d_z = d_xz.view().columns(channels, channels),
                                 .d_a_log = d_a_log.view(),
                                 .d_d = d_d.view(),
@@ -263,6 +269,23 @@ void bench_norm(std::int64_t tokens, std::int64_t width) {
               wait),
           0},
          {}, elements * 16);
+}
+
+void bench_linear_softplus(std::int64_t tokens, std::int64_t in, std::int64_t out) {
+  if (!wanted("linear softplus")) return;
+  using T = bfloat16;
+  Context context(kGpu);
+  const auto x = random_array<T, 2>({tokens, in + 2 * kStates}, context);
+  const auto bias = random_array<float, 1>({out}, context, -6.9, -2.2);
+  const Array<T, 2> y({tokens, out}, kGpu);
+  PackedLinear<T> packed;
+  packed.pack(random_array<float, 2>({out, in}, context).view(), /*for_backward=*/false, context);
+  const auto run = [&] {
+    linear_softplus_forward<T>(x.view().columns(0, in), packed, bias.view(), y.view(), context);
+  };
+  report("linear softplus " + std::to_string(in) + " -> " + std::to_string(out),
+         {median_ms(run, [&] { context.synchronize(); }), 0}, {},
+         static_cast<double>(tokens * (in + out)) * 2);
 }
 
 void bench_linear(const char* what, std::int64_t tokens, std::int64_t in, std::int64_t out,
@@ -417,6 +440,7 @@ void run_all() {
   bench_linear("in_proj", kMi, 256, 1024, 0.95);
   bench_linear("x_proj", kMi, 512, 48, 0.29);
   bench_linear("dt_proj", kMi, 16, 512, 0);
+  bench_linear_softplus(kMi, 16, 512);
   bench_linear("out_proj", kMi, 512, 256, 0.45);
   bench_inference(128, 4, 1, kMi, {54.6, 14, 8});
   bench_inference(256, 8, 1, kMi, {129.5, 50, 32});

@@ -96,11 +96,10 @@ template <class T>
 void measure_scan(const Report& report, Direction walk) {
   const std::int64_t tokens = report.tokens;
   const auto xz = random_array<T, 3>({1, tokens, 2 * kChannels}, -1, 1);
-  const auto delta = random_array<T, 3>({1, tokens, kChannels}, -5, -3);
+  const auto dt = random_array<T, 3>({1, tokens, kChannels}, 0.002, 0.05);
   const auto projection = random_array<T, 3>({1, tokens, kProjection}, -1, 1);
   const auto decay = random_array<float, 2>({kStates, kChannels}, -24, -1);
   const auto d = random_array<float, 1>({kChannels}, 0, 1);
-  const auto bias = random_array<float, 1>({kChannels}, -1, 0);
   const auto d_out = random_array<T, 3>({1, tokens, kChannels}, -1, 1);
   const Array<float, 3> state({1, kStates, kChannels}), d_state({1, kStates, kChannels});
   const Array<std::int64_t, 1> valid({1});
@@ -112,13 +111,12 @@ void measure_scan(const Report& report, Direction walk) {
   const Array<float, 2> d_a_log({kChannels, kStates});
   const Array<float, 1> d_d({kChannels}), d_bias({kChannels});
   const SelectiveScanInput<T> input{.u = xz.view().columns(0, kChannels),
-                                    .delta = delta.view(),
+                                    .dt = dt.view(),
                                     .b = projection.view().columns(16, kStates),
                                     .c = projection.view().columns(16 + kStates, kStates),
                                     .z = xz.view().columns(kChannels, kChannels),
                                     .decay = decay.view(),
                                     .d = d.view(),
-                                    .delta_bias = bias.view(),
                                     .state = state.view(),
                                     .valid = valid.view(),
                                     .direction = walk};

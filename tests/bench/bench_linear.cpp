@@ -1,4 +1,4 @@
-// The three products of kernels/linear.hpp on one thread, over the shapes of a layer of d_model 256. One JSON
+// The products of kernels/linear.hpp on one thread, over the shapes of a layer of d_model 256. One JSON
 // object a case; in_proj forward at 256 rows is the most that oneDNN reaches on the machine, a share of which
 // the others are to be read as.
 #include <cstdio>
@@ -15,9 +15,10 @@ namespace {
 struct LayerShape {
   const char* layer;
   std::int64_t in, out;
+  bool softplus = false;
 };
 constexpr LayerShape kShapes[] = {
-    {"in_proj", 256, 1024}, {"x_proj", 512, 48}, {"dt_proj", 16, 512}, {"out_proj", 512, 256}};
+    {"in_proj", 256, 1024}, {"x_proj", 512, 48}, {"dt_proj", 16, 512, true}, {"out_proj", 512, 256}};
 constexpr std::int64_t kRows[] = {1, 15, 64, 77, 256, 512};
 
 template <class T>
@@ -46,6 +47,11 @@ void measure(const LayerShape& shape, std::int64_t rows) {
   }
   packed.pack(weight.view(), true, context);
   report<T>(shape, rows, "forward", [&] { linear_forward<T, T>(x.view(), packed, y.view(), context); });
+  if (shape.softplus) {
+    const Array<float, 1> bias({shape.out});
+    report<T>(shape, rows, "forward_softplus",
+              [&] { linear_softplus_forward<T>(x.view(), packed, bias.view(), y.view(), context); });
+  }
   report<T>(shape, rows, "backward_input",
             [&] { linear_backward_input<T>(y.view(), packed, x.view(), GradientMode::overwrite, context); });
   report<T>(shape, rows, "backward_weight",

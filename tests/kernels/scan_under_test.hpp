@@ -52,9 +52,9 @@ template <class T>
 struct Scan {
   std::int64_t lanes, tokens, channels, states;
   Direction direction;
-  Guarded<T, 3> u, delta, z, b, c;
+  Guarded<T, 3> u, dt, z, b, c;
   Guarded<float, 2> a_log, decay;
-  Guarded<float, 1> d, delta_bias;
+  Guarded<float, 1> d;
   Guarded<float, 3> initial;
   Guarded<std::int64_t, 1> valid;
   Guarded<T, 3> out;
@@ -73,14 +73,13 @@ struct Scan {
         states(c_.states),
         direction(walk),
         u({lanes, tokens, channels}, c_.gap),
-        delta({lanes, tokens, channels}, c_.gap),
+        dt({lanes, tokens, channels}, c_.gap),
         z({lanes, tokens, channels}, c_.gap),
         b({lanes, tokens, states}, c_.gap),
         c({lanes, tokens, states}, c_.gap),
         a_log({channels, states}, c_.gap),
         decay({states, channels}, c_.gap),
         d({channels}),
-        delta_bias({channels}),
         initial({lanes, states, channels}, c_.gap),
         valid({lanes}),
         out({lanes, tokens, channels}, c_.gap),
@@ -98,17 +97,17 @@ struct Scan {
         d_state({lanes, states, channels}, c_.gap) {
     Random random(1);
     const auto normal = [&] { return random.normal(); };
-    for (Guarded<T, 3>* x : {&u, &delta, &z, &b, &c, &d_out}) x->fill(normal);
+    for (Guarded<T, 3>* x : {&u, &z, &b, &c, &d_out}) x->fill(normal);
+    dt.fill([&] { return reference::softplus(random.uniform(-4, 0) + random.normal()); });
     a_log.fill([&] { return std::log(random.uniform(0.5, 17)); });
     d.fill(normal);
-    delta_bias.fill([&] { return random.uniform(-4, 0); });
     initial.fill(normal);
     d_state.fill(normal);
     for (Guarded<float, 1>* x : {&d_d, &d_delta_bias}) x->fill(normal);
     d_a_log.fill(normal);
     const auto counts = valid_of(c_);
     valid.assign({counts.begin(), counts.end()});
-    for (Guarded<T, 3>* x : {&u, &delta, &z, &b, &c, &d_out}) poison_padding(*x);
+    for (Guarded<T, 3>* x : {&u, &dt, &z, &b, &c, &d_out}) poison_padding(*x);
     prepare_decay(a_log, decay, context);
   }
 
@@ -127,13 +126,12 @@ struct Scan {
     const reference::Doubles counts = valid.values();
     return {{lanes, tokens, channels, states},
             u.values(),
-            delta.values(),
+            dt.values(),
             z.values(),
             b.values(),
             c.values(),
             a_log.values(),
             d.values(),
-            delta_bias.values(),
             initial.values(),
             {counts.begin(), counts.end()},
             direction};
@@ -143,13 +141,12 @@ struct Scan {
   SelectiveScanInput<T> input(std::int64_t begin, std::int64_t count, View<const float, 3> start,
                               View<const std::int64_t, 1> valid_here) {
     return {.u = tokens_of<T>(u, begin, count),
-            .delta = tokens_of<T>(delta, begin, count),
+            .dt = tokens_of<T>(dt, begin, count),
             .b = tokens_of<T>(b, begin, count),
             .c = tokens_of<T>(c, begin, count),
             .z = tokens_of<T>(z, begin, count),
             .decay = decay,
             .d = d,
-            .delta_bias = delta_bias,
             .state = start,
             .valid = valid_here,
             .direction = direction};

@@ -188,6 +188,26 @@ LONGSTRAND_CUDA_TEST(FarOffsets, Linear) {
   });
 }
 
+LONGSTRAND_CUDA_TEST(FarOffsets, LinearSoftplus) {
+  constexpr std::int64_t kChannels = 64, kInputs = 16;
+  past_32_bits(kChannels, [](std::int64_t rows) {
+    Far<bfloat16> x(rows, kChannels);
+    x.fill_end(normal(1));
+    Both<float, 2> weight({kChannels, kInputs});
+    weight.fill(normal(2));
+    Both<float, 1> bias({kChannels});
+    bias.fill(normal(3));
+    PackedLinear<bfloat16> packed;
+    packed.pack(weight.of(false), false, context());
+    const Far<bfloat16> y(rows, kChannels);
+    for (const bool end : kEnds) {
+      linear_softplus_forward<bfloat16>(x.rows(end).columns(0, kInputs), packed, bias.of(end), y.rows(end),
+                                        context());
+    }
+    y.expect_same_end("y", tolerance::kForwardBFloat16);
+  });
+}
+
 /// The gradients are those of a loss that knows the last rows alone. In reverse these are walked first, and
 /// the final state is that of the rows before them.
 LONGSTRAND_CUDA_TEST(FarOffsets, CausalConv) {
@@ -233,14 +253,15 @@ LONGSTRAND_CUDA_TEST(FarOffsets, CausalConv) {
 LONGSTRAND_CUDA_TEST(FarOffsets, SelectiveScan) {
   constexpr std::int64_t kChannels = 64, kStates = 16;
   past_32_bits(kChannels, [](std::int64_t rows) {
-    Far<bfloat16> u(rows, kChannels), delta(rows, kChannels), z(rows, kChannels);
+    Far<bfloat16> u(rows, kChannels), dt(rows, kChannels), z(rows, kChannels);
     Far<bfloat16> b(rows, kStates), c(rows, kStates);
-    u.fill_end(normal(1)), delta.fill_end(normal(2)), z.fill_end(normal(3));
+    u.fill_end(normal(1)), z.fill_end(normal(3));
+    dt.fill_end([random = Random(2)]() mutable { return random.uniform(0.01, 2); });
     b.fill_end(normal(4)), c.fill_end(normal(5));
     Both<float, 2> decay({kStates, kChannels});
     decay.fill([random = Random(6)]() mutable { return random.uniform(-4, -1); });
-    Both<float, 1> d({kChannels}), delta_bias({kChannels});
-    d.fill(normal(7)), delta_bias.fill(normal(8));
+    Both<float, 1> d({kChannels});
+    d.fill(normal(7));
     const Both<std::int64_t, 1> valid = all_valid(rows);
     const Far<bfloat16> out(rows, kChannels), d_u(rows, kChannels), d_delta(rows, kChannels),
         d_z(rows, kChannels);
@@ -256,13 +277,12 @@ LONGSTRAND_CUDA_TEST(FarOffsets, SelectiveScan) {
             {scan_checkpoint_count(end ? kSlice : rows, DeviceKind::cuda), 1, kStates, kChannels},
             device_under_test());
         const SelectiveScanInput<bfloat16> input{.u = u.lane(end),
-                                                 .delta = delta.lane(end),
+                                                 .dt = dt.lane(end),
                                                  .b = b.lane(end),
                                                  .c = c.lane(end),
                                                  .z = z.lane(end),
                                                  .decay = decay.of(end),
                                                  .d = d.of(end),
-                                                 .delta_bias = delta_bias.of(end),
                                                  .state = start.of(end),
                                                  .valid = valid.of(end),
                                                  .direction = direction};

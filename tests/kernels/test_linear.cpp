@@ -4,6 +4,7 @@
 
 #include "kernels/linear.hpp"
 #include "tests/support/central_difference.hpp"
+#include "tests/support/each_target.hpp"
 #include "tests/support/guarded.hpp"
 #include "tests/support/random.hpp"
 #include "tests/support/reference_linear.hpp"
@@ -37,6 +38,9 @@ const std::vector<Case> kCases = {
     {{3, 512, 50}, 0, "a few rows of whole vectors"},
     {{2, 16, 512}, 32, "a few rows, columns of the ones before"},
     {{4, 1030, 12}, 0, "a few rows, a long sum"},
+    {{333, 24, 190}, 33, "a wider dt projection, two columns less than whole vectors"},
+    {{700, 40, 300}, 1, "many rows an odd distance apart"},
+    {{17, 3, 129}, 2, "one output more than whole vectors"},
 };
 
 /// The operands of a case with elements of type T, also of the weight's, so that packing does not round.
@@ -73,6 +77,24 @@ void check_forward(const LinearShape& shape, std::int64_t gap) {
   linear_forward<T, Out>(op.x, op.packed, y, op.context);
   expect_near("y", y.values(), reference::linear(shape, op.x.values(), op.weight.values()),
               forward_tolerance<Out>());
+}
+
+Doubles softplus_of_sum(const LinearShape& shape, Doubles products, const Doubles& bias) {
+  for (std::size_t i = 0; i < products.size(); ++i) {
+    products[i] = reference::softplus(products[i] + bias[i % static_cast<std::size_t>(shape.out)]);
+  }
+  return products;
+}
+
+template <class T>
+void check_softplus_forward(const LinearShape& shape, std::int64_t gap) {
+  Operands<T> op(shape, gap);
+  Guarded<float, 1> bias({shape.out});
+  bias.fill([random = Random(3)]() mutable { return random.uniform(-4, 1); });
+  Guarded<T, 2> y({shape.rows, shape.out}, gap);
+  linear_softplus_forward<T>(op.x, op.packed, bias, y, op.context);
+  const Doubles products = reference::linear(shape, op.x.values(), op.weight.values());
+  expect_near("y", y.values(), softplus_of_sum(shape, products, bias.values()), forward_tolerance<T>());
 }
 
 template <class T>
@@ -113,6 +135,8 @@ LONGSTRAND_DEVICE_TEST(Linear, AgreesWithTheReference) {
     check_all<float>(each.shape, each.gap);
     check_all<bfloat16>(each.shape, each.gap);
     check_forward<bfloat16, float>(each.shape, each.gap);
+    check_softplus_forward<float>(each.shape, each.gap);
+    check_softplus_forward<bfloat16>(each.shape, each.gap);
   }
 }
 
@@ -121,14 +145,45 @@ LONGSTRAND_DEVICE_TEST(Linear, TakesAnyNumberOfRows) {
     SCOPED_TRACE(rows);
     check_all<float>({rows, 19, 11}, 5);
     check_all<bfloat16>({rows, 19, 11}, 5);
+    check_softplus_forward<float>({rows, 19, 11}, 5);
+    check_softplus_forward<bfloat16>({rows, 19, 11}, 5);
   }
+}
+
+/// Arguments from -60 to 60 that every type and sum gives exactly. Each element is compared as a share of
+/// what it should be, since the largest would hide the others.
+template <class T>
+void check_softplus_of_any_argument(Tolerance tolerance) {
+  const LinearShape shape{119, 1, 9};
+  Operands<T> op(shape);
+  Guarded<float, 1> bias({shape.out});
+  op.x.fill([value = -60.0]() mutable { return value += 1; });
+  op.weight.fill([] { return 1.0; });
+  bias.fill([value = -1.25]() mutable { return value += 0.25; });
+  op.packed.pack(op.weight, false, op.context);
+  Guarded<T, 2> y({shape.rows, shape.out});
+  linear_softplus_forward<T>(op.x, op.packed, bias, y, op.context);
+  const Doubles products = reference::linear(shape, op.x.values(), op.weight.values());
+  const Doubles expected = softplus_of_sum(shape, products, bias.values());
+  Doubles shares = y.values();
+  for (std::size_t i = 0; i < shares.size(); ++i) shares[i] /= expected[i];
+  expect_near("share of what y should be", shares, Doubles(shares.size(), 1.0), tolerance);
+}
+
+LONGSTRAND_DEVICE_TEST(Linear, SoftplusKeepsItsPrecisionForAnyArgument) {
+  on_each_target([] {
+    check_softplus_of_any_argument<float>(tolerance::kSoftplusElement);
+    check_softplus_of_any_argument<bfloat16>(tolerance::kForwardBFloat16);
+  });
 }
 
 LONGSTRAND_DEVICE_TEST(Linear, NoRowsDoNothing) {
   Operands<float> op({0, 4, 3});
   Guarded<float, 2> d_weight({3, 4});
   d_weight.fill([] { return 1.0; });
+  Guarded<float, 1> bias({3});
   linear_forward<float, float>(op.x, op.packed, op.d_y, op.context);
+  linear_softplus_forward<float>(op.x, op.packed, bias, op.d_y, op.context);
   linear_backward_weight<float>(op.d_y, op.x, d_weight, op.context);
   expect_near("d_weight", d_weight.values(), Doubles(12, 1.0), tolerance::kExact);
 }
@@ -172,6 +227,11 @@ LONGSTRAND_DEVICE_TEST(Linear, RefusesOperandsThatDoNotFit) {
   Guarded<float, 2> narrow({3, 1});
   EXPECT_THROW((linear_forward<float, float>(op.x, op.packed, narrow, op.context)), std::logic_error);
   EXPECT_THROW((linear_forward<float, float>(narrow, op.packed, op.d_y, op.context)), std::logic_error);
+  Guarded<float, 1> bias({2}), short_bias({1});
+  EXPECT_THROW(linear_softplus_forward<float>(op.x, op.packed, bias, narrow, op.context), std::logic_error);
+  EXPECT_THROW(linear_softplus_forward<float>(narrow, op.packed, bias, op.d_y, op.context), std::logic_error);
+  EXPECT_THROW(linear_softplus_forward<float>(op.x, op.packed, short_bias, op.d_y, op.context),
+               std::logic_error);
   EXPECT_THROW(linear_backward_input<float>(op.d_y, op.packed, narrow, GradientMode::overwrite, op.context),
                std::logic_error);
   EXPECT_THROW(linear_backward_weight<float>(op.d_y, op.x, narrow, op.context), std::logic_error);

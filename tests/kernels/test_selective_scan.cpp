@@ -104,7 +104,7 @@ Doubles differences(reference::ScanOperands& op, Doubles& x, const Doubles& d_ou
 void expect_gradients_by_differences(Direction direction) {
   SCOPED_TRACE(direction_name(direction));
   Scan<float> scan({2, 6, 3, 2, {6, 4}, 0, ""}, direction);
-  for (Guarded<float, 3>* x : {&scan.u, &scan.delta, &scan.z, &scan.b, &scan.c, &scan.d_out}) {
+  for (Guarded<float, 3>* x : {&scan.u, &scan.dt, &scan.z, &scan.b, &scan.c, &scan.d_out}) {
     Doubles values = x->values();
     for (double& value : values) value = std::isnan(value) ? 0 : value;
     x->assign(values);  // the differences also step the padding: its slope must be 0
@@ -115,9 +115,14 @@ void expect_gradients_by_differences(Direction direction) {
   auto op = scan.operands();
   const Doubles d_out = scan.d_out.values(), d_state = scan.d_state.values();
   const auto slope = [&](Doubles& x) { return differences(op, x, d_out, d_state); };
-  const reference::ScanGradients expected{slope(op.u), slope(op.delta),      slope(op.z),
-                                          slope(op.b), slope(op.c),          slope(op.a_log),
-                                          slope(op.d), slope(op.delta_bias), slope(op.state)};
+  Doubles d_delta = slope(op.dt), d_delta_bias(scan.channels);
+  for (std::size_t i = 0; i < d_delta.size(); ++i) {
+    d_delta[i] *= -std::expm1(-op.dt[i]);
+    d_delta_bias[i % d_delta_bias.size()] += d_delta[i];
+  }
+  const reference::ScanGradients expected{slope(op.u), d_delta,      slope(op.z),
+                                          slope(op.b), slope(op.c),  slope(op.a_log),
+                                          slope(op.d), d_delta_bias, slope(op.state)};
   expect_gradients(reference::selective_scan_backward(op, d_out, d_state), expected, tolerance::kDifferences,
                    tolerance::kDifferences);
   scan.run_forward();
@@ -158,7 +163,7 @@ LONGSTRAND_DEVICE_TEST(SelectiveScan, ReverseIsForwardOverFlippedTokens) {
     Scan<float> reverse(c, Direction::reverse), forward(c);
     const Doubles valid = forward.valid.values();
     const auto flip = [&](auto& to, const auto& from) { to.assign(flipped(from, valid)); };
-    flip(forward.u, reverse.u), flip(forward.delta, reverse.delta), flip(forward.z, reverse.z);
+    flip(forward.u, reverse.u), flip(forward.dt, reverse.dt), flip(forward.z, reverse.z);
     flip(forward.b, reverse.b), flip(forward.c, reverse.c), flip(forward.d_out, reverse.d_out);
     for (Scan<float>* scan : {&reverse, &forward}) scan->run_forward(), scan->run_backward();
     // A GPU may take other segments of the chunk, and add them up in another order.
@@ -185,7 +190,7 @@ LONGSTRAND_DEVICE_TEST(SelectiveScan, ExchangedLanesExchangeTheResults) {
     to.assign(values);
   };
   Scan<float> one(straight), other(exchanged);
-  exchange(other.u, one.u), exchange(other.delta, one.delta), exchange(other.z, one.z);
+  exchange(other.u, one.u), exchange(other.dt, one.dt), exchange(other.z, one.z);
   exchange(other.b, one.b), exchange(other.c, one.c), exchange(other.initial, one.initial);
   exchange(other.d_out, one.d_out), exchange(other.d_state, one.d_state);
   for (Scan<float>* scan : {&one, &other}) scan->run_forward(), scan->run_backward();
@@ -203,7 +208,7 @@ LONGSTRAND_DEVICE_TEST(SelectiveScan, ExchangedLanesExchangeTheResults) {
 LONGSTRAND_DEVICE_TEST(SelectiveScan, ZeroStepsLeaveTheState) {
   on_each_target([] {
     Scan<float> scan({1, 70, 20, 16, {}, 0, ""});
-    scan.delta.fill([] { return -1e4; });
+    scan.dt.fill([] { return 0; });
     scan.run_forward();
     expect_near("state", scan.state.values(), scan.initial.values(), tolerance::kExact);
     const Doubles d_y_free = scan.d_state.values();
@@ -222,11 +227,11 @@ LONGSTRAND_DEVICE_TEST(SelectiveScan, PaddingIsAsIfItWereNotThere) {
     values.resize(values.size() / 2);
     to.assign(values);
   };
-  cut(shorter.u, longer.u), cut(shorter.delta, longer.delta), cut(shorter.z, longer.z);
+  cut(shorter.u, longer.u), cut(shorter.dt, longer.dt), cut(shorter.z, longer.z);
   cut(shorter.b, longer.b), cut(shorter.c, longer.c), cut(shorter.d_out, longer.d_out);
   const auto same = [](auto& to, const auto& from) { to.assign(from.values()); };
   same(shorter.decay, longer.decay), same(shorter.d, longer.d), same(shorter.initial, longer.initial);
-  same(shorter.delta_bias, longer.delta_bias), same(shorter.d_state, longer.d_state);
+  same(shorter.d_state, longer.d_state);
   same(shorter.d_a_log, longer.d_a_log), same(shorter.d_d, longer.d_d);
   same(shorter.d_delta_bias, longer.d_delta_bias);
   for (Scan<float>* scan : {&longer, &shorter}) scan->run_forward(), scan->run_backward();
@@ -246,7 +251,7 @@ LONGSTRAND_DEVICE_TEST(SelectiveScan, ExtremeOperandsGiveNoNaN) {
   on_each_target([] {
     Scan<float> scan({1, 40, 20, 16, {}, 0, ""});
     Random random(2);
-    scan.delta.fill([&] { return random.uniform(0, 1) < 0.5 ? 1e4 : -1e4; });
+    scan.dt.fill([&] { return random.uniform(0, 1) < 0.5 ? 1e4 : 0; });
     scan.z.fill([&] { return random.uniform(-1e4, 1e4); });
     scan.a_log.fill([&] { return random.uniform(-30, 40); });  // exp(40) 1e4 log2(e) overflows nothing
     prepare_decay(scan.a_log, scan.decay, scan.context);

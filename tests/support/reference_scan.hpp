@@ -17,10 +17,10 @@ struct ScanSizes {
 
 struct ScanOperands {
   ScanSizes size;
-  Doubles u, delta, z;              // [B, T, D]
+  Doubles u, dt, z;                 // [B, T, D]
   Doubles b, c;                     // [B, T, N]
   Doubles a_log;                    // [D, N]
-  Doubles d, delta_bias;            // [D]
+  Doubles d;                        // [D]
   Doubles state;                    // [B, N, D]
   std::vector<std::int64_t> valid;  // [B]
   Direction direction;
@@ -31,7 +31,8 @@ struct ScanResults {
   Doubles state;  // [B, N, D]
 };
 
-/// Gradients of the operands; d_state is that of the initial state.
+/// Gradients of the operands, that of `state` by the initial one. In place of dt's: that of delta [B, T, D],
+/// where dt = softplus(delta), and that of a bias [D] which is part of delta.
 struct ScanGradients {
   Doubles u, delta, z, b, c, a_log, d, delta_bias, state;
 };
@@ -50,7 +51,7 @@ struct ScanChannel {
     return (lane * op.size.states + n) * op.size.channels + channel;
   }
   double a(std::int64_t n) const { return -std::exp(op.a_log[channel * op.size.states + n]); }
-  double dt(std::int64_t t) const { return softplus(op.delta[row(t)] + op.delta_bias[channel]); }
+  double dt(std::int64_t t) const { return op.dt[row(t)]; }
 };
 
 inline void scan_channel(const ScanChannel& at, ScanResults& result) {
@@ -111,8 +112,7 @@ inline void scan_channel_backward(const ScanChannel& at, const Doubles& d_out, S
       grad.a_log[at.channel * states + n] += d_h * before * std::exp(dt * a) * dt * a;
       d_h *= std::exp(dt * a);
     }
-    const double x = op.delta[at.row(t)] + op.delta_bias[at.channel];
-    grad.delta[at.row(t)] = d_dt * (x > 20 ? 1.0 : sigmoid(x));
+    grad.delta[at.row(t)] = d_dt * -std::expm1(-dt);
     grad.delta_bias[at.channel] += grad.delta[at.row(t)];
   }
 }
@@ -121,8 +121,8 @@ inline void scan_channel_backward(const ScanChannel& at, const Doubles& d_out, S
 inline ScanGradients selective_scan_backward(const ScanOperands& op, const Doubles& d_out,
                                              const Doubles& d_state) {
   const auto zeros = [](const Doubles& like) { return Doubles(like.size(), 0.0); };
-  ScanGradients grad{zeros(op.u),     zeros(op.delta), zeros(op.z),          zeros(op.b), zeros(op.c),
-                     zeros(op.a_log), zeros(op.d),     zeros(op.delta_bias), d_state};
+  ScanGradients grad{zeros(op.u),     zeros(op.dt), zeros(op.z), zeros(op.b), zeros(op.c),
+                     zeros(op.a_log), zeros(op.d),  zeros(op.d), d_state};
   for (std::int64_t lane = 0; lane < op.size.lanes; ++lane) {
     for (std::int64_t channel = 0; channel < op.size.channels; ++channel) {
       scan_channel_backward({op, lane, channel}, d_out, grad);

@@ -27,6 +27,7 @@ inline constexpr Tolerance kForwardBFloat16{5e-3, "the result is rounded to 8 bi
 inline constexpr Tolerance kBackwardBFloat16{5e-3, "the result is rounded to 8 bits: 2^-9 of itself"};
 inline constexpr Tolerance kBackwardManyStatesBFloat16{
     1e-2, "a GPU adds up to four groups of 16 states in bfloat16, rounding after each"};
+inline constexpr Tolerance kSoftplusElement{6e-6, "of each element: 3e-7 + 8e-8 |x| for x to 60"};
 inline constexpr Tolerance kChunkForward{1e-5, "promised for every split into chunks"};
 inline constexpr Tolerance kChunkBackward{1e-4, "promised for every split into chunks"};
 inline constexpr Tolerance kDifferences{1e-6,
