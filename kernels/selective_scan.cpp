@@ -60,6 +60,16 @@ void prepare_decay(View<const float, 2> a_log, View<float, 2> decay, Context& co
   }
 }
 
+std::int64_t scan_segment_count(std::int64_t lanes, std::int64_t tokens, std::int64_t channels,
+                                Context& context) {
+  if constexpr (kCudaBuilt) {
+    if (context.device.kind == DeviceKind::cuda) {
+      return cuda::scan_segment_count(lanes, tokens, channels, context);
+    }
+  }
+  return 0;
+}
+
 template <class T>
 void selective_scan_forward(const SelectiveScanInput<T>& input, const SelectiveScanOutput<T>& output,
                             Context& context) {
@@ -70,6 +80,11 @@ void selective_scan_forward(const SelectiveScanInput<T>& input, const SelectiveS
   require_shape("selective scan: final state", output.state, {lanes, states, channels});
   require_shape("selective scan: checkpoints", output.checkpoints,
                 {scan_checkpoint_count(tokens, context.device.kind), lanes, states, channels}, true);
+  const std::int64_t segments = scan_segment_count(lanes, tokens, channels, context);
+  require_shape("selective scan: segment states", input.segment_states, {segments, lanes, states, channels},
+                true);
+  require_shape("selective scan: segment states to keep", output.segment_states,
+                {segments, lanes, states, channels}, true);
   if constexpr (kCudaBuilt) {
     if (context.device.kind == DeviceKind::cuda) return cuda::selective_scan_forward(input, output, context);
   }
@@ -83,7 +98,8 @@ void selective_scan_backward(const SelectiveScanInput<T>& input, const Selective
   check_input(input);
   check_gradient(input, gradient);
   if constexpr (kCudaBuilt) {
-    if (context.device.kind == DeviceKind::cuda) return cuda::selective_scan_backward(input, gradient, context);
+    if (context.device.kind == DeviceKind::cuda)
+      return cuda::selective_scan_backward(input, gradient, context);
   }
   if constexpr (kCpuBuilt) return cpu::selective_scan_backward(input, gradient, context);
   throw NoCpuBackend();

@@ -25,6 +25,11 @@ constexpr std::int64_t scan_checkpoint_count(std::int64_t tokens, DeviceKind dev
   return (tokens + scan_checkpoint_tokens(device) - 1) / scan_checkpoint_tokens(device);
 }
 
+/// A GPU takes a long chunk in segments, side by side; the states before them cost a pass of their own. How
+/// many segments a scan of that shape has; 0 where it goes without.
+std::int64_t scan_segment_count(std::int64_t lanes, std::int64_t tokens, std::int64_t channels,
+                                Context& context);
+
 template <class T>
 struct SelectiveScanInput {
   View<const T, 3> u;                 // [B, T, D]
@@ -37,13 +42,16 @@ struct SelectiveScanInput {
   View<const float, 3> state;         // [B, N, D]  before the walk
   View<const std::int64_t, 1> valid;  // [B]
   Direction direction = Direction::forward;
+  View<const float, 4> segment_states = {};  // [scan_segment_count, B, N, D]  optional, for forward: as a
+                                             // scan of the same input gave them, to spare their pass
 };
 
 template <class T>
 struct SelectiveScanOutput {
-  View<T, 3> out;                   // [B, T, D]
-  View<float, 3> state;             // [B, N, D]  after the walk; may be the input's state
-  View<float, 4> checkpoints = {};  // [scan_checkpoint_count(T), B, N, D]  optional, for backward
+  View<T, 3> out;                      // [B, T, D]
+  View<float, 3> state;                // [B, N, D]  after the walk; may be the input's state
+  View<float, 4> checkpoints = {};     // [scan_checkpoint_count(T), B, N, D]  optional, for backward
+  View<float, 4> segment_states = {};  // [scan_segment_count, B, N, D]  optional, packed; see the input's
 };
 
 template <class T>

@@ -381,7 +381,7 @@ void selective_scan_backward(const SelectiveScanInput<T>& input, const Selective
   ScanOperands<T> in(input, session_of(context));
   const Rows<const T> d_out(gradient.d_out, in.direction);
   in.aligned = in.aligned && d_out.aligned();
-  const SegmentStates segments = take_segments(in, context);
+  const SegmentStates segments = take_segments(in, {}, context);
   scan_segments_backward(in, d_out, gradient.d_state, segments, context);
   for_each_state_group(
       in, [&](const ScanOperands<T>& group) { launch_backward(group, gradient, segments, context); });

@@ -59,8 +59,9 @@ struct SegmentStates {
 
 using ScanTile = float[kScanTile_tokens][kScanStates];
 
+/// With room for the states where none is given.
 template <class T>
-SegmentStates take_segments(const ScanOperands<T>& operands, Context& context);
+SegmentStates take_segments(const ScanOperands<T>& operands, View<float, 4> states, Context& context);
 
 /// The state before every segment, and after the last one into `final`.
 template <class T>

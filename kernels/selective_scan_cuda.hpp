@@ -6,6 +6,8 @@
 namespace longstrand::cuda {
 
 void prepare_decay(View<const float, 2> a_log, View<float, 2> decay, Context& context);
+std::int64_t scan_segment_count(std::int64_t lanes, std::int64_t tokens, std::int64_t channels,
+                                Context& context);
 template <class T>
 void selective_scan_forward(const SelectiveScanInput<T>& input, const SelectiveScanOutput<T>& output,
                             Context& context);

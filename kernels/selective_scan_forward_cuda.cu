@@ -22,7 +22,7 @@ struct States {
 
 struct ForwardResults {
   States<const float> state_before;  // of lane b in segment s: s * B + b
-  States<float> final_state;         // empty but for a single segment; may be state_before
+  States<float> final_state;         // after the last segment; empty where it is known; may be state_before
   float* checkpoints;                // [count, B, N, D] or null; strides follow
   std::int64_t checkpoint_stride, checkpoint_lane_stride, checkpoint_row_stride;
 };
@@ -106,7 +106,7 @@ __global__ void __launch_bounds__(kScanThreads, 5)
       }
     }
   }
-  if (results.final_state.data == nullptr || !exists) return;
+  if (results.final_state.data == nullptr || !exists || block.segment + 1 < in.segments) return;
 #pragma unroll
   for (int n = 0; n < kScanStates; ++n) {
     if (n < states) *results.final_state.at(block.lane, in.first_state + n, d) = h[n];
@@ -139,11 +139,15 @@ void selective_scan_forward(const SelectiveScanInput<T>& input, const SelectiveS
   ForwardResults results{input.state,           output.state,          checkpoints.data,
                          checkpoints.stride[0], checkpoints.stride[1], checkpoints.stride[2]};
   if (in.segments > 1) {
-    const SegmentStates segments = take_segments(in, context);
-    scan_segments_forward(in, input.state, segments, output.state, context);
+    View<const float, 4> states = input.segment_states;
+    if (states.empty()) {
+      const SegmentStates segments = take_segments(in, output.segment_states, context);
+      scan_segments_forward(in, input.state, segments, output.state, context);
+      states = segments.state;
+      results.final_state = {};
+    }
     results.state_before =
-        View<const float, 3>(segments.state.data, {in.segments * in.lanes, in.states, in.channels}, {});
-    results.final_state = {};
+        View<const float, 3>(states.data, {in.segments * in.lanes, in.states, in.channels}, {});
   }
   for_each_state_group(in, [&](const ScanOperands<T>& group) {
     if (group.first_state == 0) {

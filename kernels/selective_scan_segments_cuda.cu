@@ -315,10 +315,19 @@ ScanOperands<T>::ScanOperands(const SelectiveScanInput<T>& input, const Session&
       aligned(channels % (16 / static_cast<std::int64_t>(sizeof(T))) == 0 && u.aligned() && dt.aligned() &&
               z.aligned()) {}
 
+std::int64_t scan_segment_count(std::int64_t lanes, std::int64_t tokens, std::int64_t channels,
+                                Context& context) {
+  if (lanes * tokens * channels == 0) return 0;
+  const std::int64_t length = segment_length(lanes, tokens, channels, session_of(context).multiprocessors);
+  return length < tokens ? ceil_div(tokens, length) : 0;
+}
+
 template <class T>
-SegmentStates take_segments(const ScanOperands<T>& in, Context& context) {
-  return {context.scratch.take<float, 4>({in.segments, in.lanes, in.states, in.channels}),
-          context.scratch.take<float, 3>({in.segments, in.lanes, in.channels})};
+SegmentStates take_segments(const ScanOperands<T>& in, View<float, 4> states, Context& context) {
+  if (states.empty()) {
+    states = context.scratch.take<float, 4>({in.segments, in.lanes, in.states, in.channels});
+  }
+  return {states, context.scratch.take<float, 3>({in.segments, in.lanes, in.channels})};
 }
 
 template <class T>
@@ -348,8 +357,8 @@ void prepare_decay(View<const float, 2> a_log, View<float, 2> decay, Context& co
 
 template struct ScanOperands<float>;
 template struct ScanOperands<bfloat16>;
-template SegmentStates take_segments(const ScanOperands<float>&, Context&);
-template SegmentStates take_segments(const ScanOperands<bfloat16>&, Context&);
+template SegmentStates take_segments(const ScanOperands<float>&, View<float, 4>, Context&);
+template SegmentStates take_segments(const ScanOperands<bfloat16>&, View<float, 4>, Context&);
 template void scan_segments_forward(const ScanOperands<float>&, View<const float, 3>, const SegmentStates&,
                                     View<float, 3>, Context&);
 template void scan_segments_forward(const ScanOperands<bfloat16>&, View<const float, 3>, const SegmentStates&,

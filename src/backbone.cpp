@@ -58,7 +58,7 @@ void Backbone<T>::norm(int index, View<const float, 3> residual, View<const T, 3
 
 template <class T>
 void Backbone<T>::layer(int index, View<float, 3> residual, View<T, 3> hidden, View<float, 2> state,
-                        View<const std::int64_t, 1> valid, Arena* keep, Saved* saved,
+                        View<const std::int64_t, 1> valid, Arena* keep, Saved* saved, const Trail& trail,
                         Context& context) const {
   assert((keep == nullptr) == (saved == nullptr));
   const Arena::Scope scope(context.scratch);
@@ -70,7 +70,7 @@ void Backbone<T>::layer(int index, View<float, 3> residual, View<T, 3> hidden, V
   const auto total = keep && index > 0 ? keep->template take<float, 3>(residual.shape) : residual;
   norm(index, residual, index == 0 ? View<const T, 3>{} : hidden, total, normed, context);
   mixer.project(Direction::forward, normed, projected, context);
-  auto kept = mixer.forward(Direction::forward, projected, state, valid, hidden, keep, context);
+  auto kept = mixer.forward(Direction::forward, projected, state, valid, hidden, keep, trail, context);
   if (saved == nullptr) return;
   saved->normed = normed;
   saved->projected = projected;

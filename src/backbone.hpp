@@ -49,11 +49,12 @@ class Backbone {
   /// nothing to add. normed = RMSNorm(total), with the layer's weight or, for index layers(), the final one.
   void norm(int index, View<const float, 3> residual, View<const T, 3> hidden, View<float, 3> total,
             View<T, 3> normed, Context& context) const;
-  /// hidden in: of the layer before, unread by layer 0; out: of this one. `keep` and `saved` together or not
-  /// at all: without, residual becomes this layer's; with, it stays, to be read on the way back, and the next
-  /// layer takes saved->residual.
+  /// hidden in: of the layer before, unread by layer 0; out: of this one. `trail`: of the mixer's walk.
+  /// `keep` and `saved` together or not at all: without, residual becomes this layer's; with, it stays, to be
+  /// read on the way back, and the next layer takes saved->residual.
   void layer(int index, View<float, 3> residual, View<T, 3> hidden, View<float, 2> state,
-             View<const std::int64_t, 1> valid, Arena* keep, Saved* saved, Context& context) const;
+             View<const std::int64_t, 1> valid, Arena* keep, Saved* saved, const Trail& trail,
+             Context& context) const;
   /// The final norm.
   void finish(View<const float, 3> residual, View<const T, 3> hidden, View<float, 3> total, View<T, 3> out,
               Context& context) const;

@@ -31,12 +31,15 @@ class BiMamba1 final : public Mixer<T> {
   std::int64_t projected_width() const override { return left_to_right_.projected_width(); }
   bool shares_projection() const override { return tied_; }
   std::int64_t saved_bytes_per_token() const override { return left_to_right_.saved_bytes_per_token(); }
+  std::int64_t trail_floats(std::int64_t lanes, std::int64_t tokens, Context& context) const override {
+    return left_to_right_.trail_floats(lanes, tokens, context);
+  }
   void prepare(bool for_backward, Context& context) override;
   void project(Direction direction, View<const T, 3> x, View<T, 3> projected,
                Context& context) const override;
   std::unique_ptr<Saved> forward(Direction direction, View<const T, 3> projected, View<float, 2> state,
                                  View<const std::int64_t, 1> valid, View<T, 3> y, Arena* keep,
-                                 Context& context) const override;
+                                 const Trail& trail, Context& context) const override;
   void backward(Direction direction, View<const T, 3> projected, const Saved& saved, View<const T, 3> d_y,
                 View<const std::int64_t, 1> valid, View<float, 2> d_state, View<T, 3> d_projected,
                 ParameterStore& gradients, Context& context) const override;

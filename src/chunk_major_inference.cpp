@@ -134,7 +134,7 @@ class ChunkMajorInference final : public Inference::Engine {
     reserve_lanes(states, slot.batch.lanes, backbone_.state_floats(), context);
     const View<float, 2> state = states.view().slice(0, slot.batch.lanes);
     if (!slot.starts.empty()) fill_marked_rows(state, slot.starts, 0.0F, context);
-    backbone_.layer(layer, slot.residual, slot.hidden, state, slot.valid, nullptr, nullptr, context);
+    backbone_.layer(layer, slot.residual, slot.hidden, state, slot.valid, nullptr, nullptr, {}, context);
   }
 
   void read_out(Slot& slot, Context& context) {

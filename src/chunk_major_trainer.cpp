@@ -24,6 +24,7 @@ constexpr std::int64_t kKiB = 1024, kMiB = kKiB * 1024, kGiB = kMiB * 1024;
 struct Limits {
   BundleLimits bundles;
   std::int64_t kept_states = 0;  // a level
+  std::int64_t trails_bytes = 0;
 };
 
 /// Chunks long enough for the products to run at full speed, short enough for a layer's activations to stay
@@ -40,14 +41,15 @@ Limits cpu_limits(std::int64_t saved_bytes_per_token) {
 Limits gpu_limits(std::int64_t saved_bytes_per_token, std::int64_t state_bytes, std::int64_t memory_bytes) {
   // Up to here, spare the second forward pass: 300,000 tokens of d_model 256, 8 layers, bfloat16.
   constexpr std::int64_t kWhole_bytes = 24 * kGiB;
-  // Else this is enough, 60 Ki tokens of that model, where one pass over 2^20 tokens would keep 85 GiB,
-  constexpr std::int64_t kChunk_bytes = 5 * kGiB;
+  // Else this is enough, 54 Ki tokens of that model, where one pass over 2^20 tokens would keep 85 GiB,
+  constexpr std::int64_t kChunk_bytes = 9 * kGiB / 2;
   // but for wide and deep models, which get more.
   constexpr std::int64_t kFewest_tokens = 16 * kKiB;
-  constexpr std::int64_t kLargestChunk_bytes = 8 * kGiB;
+  constexpr std::int64_t kLargestChunk_bytes = 15 * kGiB / 2;
   constexpr std::int64_t kLanes = kKiB;  // whose states take less than their tokens
   constexpr std::int64_t kStates_bytes = 2 * kGiB;
   constexpr std::int64_t kFewestStates = 128, kMostStates = 4 * kKiB;
+  constexpr std::int64_t kTrails_bytes = 7 * kGiB / 8;  // of 2^20 tokens of that model
   const auto tokens_of = [&](std::int64_t size_bytes, std::int64_t share) {
     return std::min(size_bytes, memory_bytes / share) / saved_bytes_per_token;
   };
@@ -58,7 +60,8 @@ Limits gpu_limits(std::int64_t saved_bytes_per_token, std::int64_t state_bytes, 
                       .whole_tokens = tokens_of(kWhole_bytes, 4),
                       .chunk_tokens = std::max<std::int64_t>(chunk, 1)},
           .kept_states = std::clamp(std::min(kStates_bytes, memory_bytes / 16) / state_bytes, kFewestStates,
-                                    kMostStates)};
+                                    kMostStates),
+          .trails_bytes = std::min(kTrails_bytes, memory_bytes / 16)};
 }
 
 Limits limits_for(const ExecutionOptions& execution, std::int64_t saved_bytes_per_token,
@@ -76,6 +79,7 @@ Limits limits_for(const ExecutionOptions& execution, std::int64_t saved_bytes_pe
 constexpr std::int64_t kZeroState = -1;  // instead of the index of a kept state
 constexpr std::int64_t kCarriedState = -2;
 constexpr std::int64_t kKeepNone = -1;
+constexpr std::int64_t kNoTrail = -1;
 
 /// One chunk's pass through the layers.
 struct Item {
@@ -83,6 +87,7 @@ struct Item {
   std::int64_t chunk;              // index within the bundle
   std::int64_t from = kZeroState;  // the state to start from: a kept one, or one of the above
   std::int64_t keep = kKeepNone;   // where to keep the state after the chunk
+  std::int64_t trail = kNoTrail;   // index of the chunk's trails
 };
 
 template <class T>
@@ -134,6 +139,7 @@ class ChunkMajorTrainer final : public Trainer::Engine {
     for (const Slot& slot : slots_) total_bytes += slot.arena.high_water_bytes();
     for (const auto* states : {&state_, &d_state_}) total_bytes += states->size_bytes();
     for (const auto& states : kept_states_) total_bytes += states.size_bytes();
+    for (const auto& trails : trails_) total_bytes += trails.size_bytes();
     return total_bytes;
   }
 
@@ -245,21 +251,34 @@ class ChunkMajorTrainer final : public Trainer::Engine {
 
   /// A range whose states are all kept: chunk begin + i starts from the state unused + i - 1. The last chunk
   /// need not run ahead, unless the head has to see it; of a single chunk, the head sees enough on the way
-  /// back.
+  /// back. Where a chunk goes ahead, it leaves trails for its way back, as long as there is room.
   void plan_leaf(const Range& range, std::int64_t from, std::int64_t unused, bool with_head,
-                 std::vector<Item>& ahead, std::vector<Item>& back) const {
+                 std::vector<Item>& ahead, std::vector<Item>& back) {
     const std::int64_t chunks = range.chunks();
     const std::int64_t chunks_ahead = with_head && chunks > 1 ? chunks : chunks - 1;
+    const std::int64_t most_trails = this->most_trails(bundles_[range.bundle].chunk_tokens);
+    const auto trail = [&](std::int64_t i) {
+      return i < chunks_ahead && unused + i < most_trails ? unused + i : kNoTrail;
+    };
     for (std::int64_t i = 0; i < chunks_ahead; ++i) {
       ahead.push_back({.bundle = range.bundle,
                        .chunk = range.begin + i,
                        .from = i == 0 ? from : kCarriedState,
-                       .keep = i + 1 < chunks ? unused + i : kKeepNone});
+                       .keep = i + 1 < chunks ? unused + i : kKeepNone,
+                       .trail = trail(i)});
     }
     for (std::int64_t i = chunks - 1; i >= 0; --i) {
-      back.push_back(
-          {.bundle = range.bundle, .chunk = range.begin + i, .from = i == 0 ? from : unused + i - 1});
+      back.push_back({.bundle = range.bundle,
+                      .chunk = range.begin + i,
+                      .from = i == 0 ? from : unused + i - 1,
+                      .trail = trail(i)});
     }
+  }
+
+  std::int64_t most_trails(std::int64_t chunk_tokens) {
+    const std::int64_t floats = trail_floats(chunk_tokens);
+    return floats == 0 ? 0
+                       : limits_.trails_bytes / (backbone_.layers() * floats * std::int64_t{sizeof(float)});
   }
 
   void forward_planned(const std::vector<Item>& items, bool with_head) {
@@ -318,8 +337,12 @@ class ChunkMajorTrainer final : public Trainer::Engine {
   /// Bundles of more than one chunk have one lane, and no others keep states.
   template <class ItemAt>
   void reserve_states(std::int64_t count, ItemAt item_at) {
-    std::int64_t needed = 0;
-    for (std::int64_t i = 0; i < count; ++i) needed = std::max(needed, item_at(i).keep + 1);
+    std::int64_t needed = 0, trails = 0;
+    for (std::int64_t i = 0; i < count; ++i) {
+      needed = std::max(needed, item_at(i).keep + 1);
+      trails = std::max(trails, item_at(i).trail + 1);
+    }
+    if (std::ssize(trails_) < trails) trails_.resize(static_cast<std::size_t>(trails));
     while (std::ssize(kept_states_) < needed) {
       kept_states_.emplace_back(
           std::array{std::int64_t{backbone_.layers()}, std::int64_t{1}, backbone_.state_floats()},
@@ -388,13 +411,29 @@ class ChunkMajorTrainer final : public Trainer::Engine {
     if (item.from >= 0) copy(state_of(kept_states_[item.from], layer, slot), state, context);
   }
 
+  std::int64_t trail_floats(std::int64_t chunk_tokens) {
+    return backbone_.mixer(0).trail_floats(/*lanes=*/1, chunk_tokens, workers_.main_context());
+  }
+
+  /// The layer's, left by a walk over the item's chunk.
+  Trail trail_of(const Slot& slot, const Item& item, int layer, bool walked) {
+    if (item.trail == kNoTrail) return {};
+    const std::int64_t floats = trail_floats(slot.chunk.tokens.shape[1]);
+    Array<float, 2>& trails = trails_[static_cast<std::size_t>(item.trail)];
+    if (trails.view().shape[1] < floats) {
+      trails = Array<float, 2>({backbone_.layers(), floats}, context().device);
+    }
+    return {.floats = {trails.view().at(layer), {floats}, context().device}, .walked = walked};
+  }
+
   void layer_forward(Slot& slot, const Item& item, int layer, Context& context) {
     const View<float, 2> state = state_of(state_, layer, slot);
     load_state(slot, item, layer, state, context);
     if (context.device.kind == DeviceKind::cpu && slot.chunk.bundle->lanes() == 1) {
       layer_forward_in_pieces(slot, layer, state, context);
     } else {
-      backbone_.layer(layer, slot.residual, slot.hidden, state, slot.chunk.valid, nullptr, nullptr, context);
+      backbone_.layer(layer, slot.residual, slot.hidden, state, slot.chunk.valid, nullptr, nullptr,
+                      trail_of(slot, item, layer, /*walked=*/false), context);
     }
     if (item.keep != kKeepNone) copy(state, state_of(kept_states_[item.keep], layer, slot), context);
   }
@@ -409,7 +448,7 @@ class ChunkMajorTrainer final : public Trainer::Engine {
         return View<Element, 3>(x.at(0, begin), {1, count, x.shape[2]}, x.device);
       };
       backbone_.layer(layer, piece(slot.residual), piece(slot.hidden), state,
-                      View<const std::int64_t, 1>(&valid, {1}), nullptr, nullptr, context);
+                      View<const std::int64_t, 1>(&valid, {1}), nullptr, nullptr, {}, context);
     }
   }
 
@@ -418,7 +457,7 @@ class ChunkMajorTrainer final : public Trainer::Engine {
     const auto state = context.scratch.take<float, 2>({slot.chunk.bundle->lanes(), backbone_.state_floats()});
     load_state(slot, item, layer, state, context);
     backbone_.layer(layer, slot.residual, slot.hidden, state, slot.chunk.valid, &slot.arena,
-                    &slot.saved[layer], context);
+                    &slot.saved[layer], trail_of(slot, item, layer, /*walked=*/true), context);
     slot.residual = slot.saved[layer].residual;
   }
 
@@ -439,7 +478,8 @@ class ChunkMajorTrainer final : public Trainer::Engine {
   std::deque<Slot> slots_;
   States state_, d_state_;
   std::vector<States> kept_states_;
-  std::vector<Bundle> bundles_;  // of the batch
+  std::vector<Array<float, 2>> trails_;  // [layers, at least trail_floats] each
+  std::vector<Bundle> bundles_;          // of the batch
   ParameterStore* gradients_ = nullptr;
 };
 

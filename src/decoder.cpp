@@ -85,7 +85,7 @@ class StepEngine final : public Decoder::Engine {
     backbone_.embed(tokens_.view(), residual_.view(), context_);
     for (int layer = 0; layer < backbone_.layers(); ++layer) {
       backbone_.layer(layer, residual_.view(), hidden_.view(), state_.view().index(layer), valid_.view(),
-                      nullptr, nullptr, context_);
+                      nullptr, nullptr, {}, context_);
     }
     backbone_.finish(residual_.view(), hidden_.view(), residual_.view(), normed_.view(), context_);
     backbone_.logits(rows<const T>(normed_.view()), logits_.view(), context_);

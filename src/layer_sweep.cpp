@@ -134,7 +134,7 @@ void LayerSweep<T>::take_projected(bool for_backward) {
 
 template <class T>
 auto LayerSweep<T>::take_layer(bool for_backward) -> Layer {
-  if (!for_backward) return {.out = of_directions_, .hidden = of_directions_[0], .state = {}};
+  if (!for_backward) return {.out = of_directions_, .hidden = of_directions_[0], .state = {}, .trail = {}};
   const auto& shape = residual_.shape;
   Layer layer;
   layer.hidden = arena_.take<T, 4>(shape);
@@ -143,6 +143,11 @@ auto LayerSweep<T>::take_layer(bool for_backward) -> Layer {
   layer.out[0] = keeps_outputs ? arena_.take<T, 4>(shape) : layer.hidden;
   layer.out[1] = keeps_outputs ? arena_.take<T, 4>(shape) : of_directions_[1];
   layer.state = arena_.take<float, 4>({2, shape[0], shape[1], backbone_.state_floats()});
+  const std::int64_t trail_floats = backbone_.mixer(0).trail_floats(shape[1], shape[2], context());
+  const std::int64_t trail_bytes = 2 * shape[0] * trail_floats * std::int64_t{sizeof(float)};
+  if (trail_floats > 0 && (std::ssize(layers_) + 1) * trail_bytes <= kTrails_bytes) {
+    layer.trail = arena_.take<float, 3>({2, shape[0], trail_floats});
+  }
   return layer;
 }
 
@@ -208,6 +213,14 @@ std::int64_t LayerSweep<T>::chunk_at(Direction direction, std::int64_t n) const 
   return direction == Direction::forward ? n : chunks() - 1 - n;
 }
 
+template <class T>
+Trail LayerSweep<T>::trail(int index, Direction direction, std::int64_t chunk, bool walked) const {
+  const View<float, 3>& trails = layers_[index].trail;
+  if (trails.empty()) return {};
+  return {.floats = trails.index(static_cast<std::int64_t>(index_of(direction))).index(chunk),
+          .walked = walked};
+}
+
 /// The n-th chunk of a direction's walk.
 template <class T>
 void LayerSweep<T>::walk_chunk(int index, Direction direction, std::int64_t n, Context& context) {
@@ -221,7 +234,7 @@ void LayerSweep<T>::walk_chunk(int index, Direction direction, std::int64_t n, C
   const Arena::Scope scope(context.scratch);
   backbone_.mixer(index).forward(direction, projected(index, direction, chunk, context.scratch, context),
                                  state, sheet_.valid.index(chunk), layer.out[d].index(chunk), nullptr,
-                                 context);
+                                 trail(index, direction, chunk, /*walked=*/false), context);
 }
 
 template <class T>
@@ -275,8 +288,8 @@ void LayerSweep<T>::walk_chunk_back(int index, Direction direction, std::int64_t
   Arena& keep = saved_[context.device.kind == DeviceKind::cuda ? 0 : d];
   const Arena::Scope scope(keep), scratch_scope(context.scratch);
   const View<const T, 3> input = projected(index, direction, chunk, keep, context);
-  const auto saved =
-      mixer.forward(direction, input, layers_[index].state.index(d).index(chunk), valid, {}, &keep, context);
+  const auto saved = mixer.forward(direction, input, layers_[index].state.index(d).index(chunk), valid, {},
+                                   &keep, trail(index, direction, chunk, /*walked=*/true), context);
   const View<T, 3> d_input =
       d_projected_[d].empty() ? context.scratch.take<T, 3>(input.shape) : d_projected_[d].index(chunk);
   mixer.backward(direction, input, *saved, d_out_[d].index(chunk), valid, d_state, d_input, gradients,

@@ -41,6 +41,8 @@ class LayerSweep {
   /// What the shared projection of a sheet may take: 512 Ki tokens of d_model 256 in bfloat16. Backward takes
   /// three times that.
   static constexpr std::int64_t kSharedProjection_bytes = std::int64_t{1} << 30;
+  /// What the trails of all layers may take: 650 Ki tokens of d_model 256, 16 layers.
+  static constexpr std::int64_t kTrails_bytes = std::int64_t{1} << 30;
 
   /// All must outlive it.
   LayerSweep(const ModelConfig& config, const Backbone<T>& backbone, const ExecutionOptions& execution,
@@ -69,6 +71,7 @@ class LayerSweep {
     std::array<View<T, 4>, 2> out;  // [chunks, lanes, T, D] of each direction
     View<T, 4> hidden;              // the same; where the outputs are added up, it is out[0]
     View<float, 4> state;           // [2, chunks, lanes, state_floats] before each chunk; only for backward
+    View<float, 3> trail;           // [2, chunks, trail_floats] only for backward, and where there is room
   };
 
   void start(const SheetView& sheet, int layers, bool for_backward);
@@ -80,6 +83,7 @@ class LayerSweep {
   void norm_chunk(int index, std::int64_t chunk, View<const T, 3> below, Context& context);
   View<const T, 3> projected(int index, Direction direction, std::int64_t chunk, Arena& arena,
                              Context& context) const;
+  Trail trail(int index, Direction direction, std::int64_t chunk, bool walked) const;
   void walk_chunk(int index, Direction direction, std::int64_t n, Context& context);
   void combine_outputs(int index);
   void split_gradient(int index);

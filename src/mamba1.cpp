@@ -103,6 +103,12 @@ std::int64_t Mamba1<T>::saved_bytes_per_token() const {
   return activations * std::int64_t{sizeof(T)} + checkpoints_bytes;
 }
 
+/// The scan's states before its segments.
+template <class T>
+std::int64_t Mamba1<T>::trail_floats(std::int64_t lanes, std::int64_t tokens, Context& context) const {
+  return scan_segment_count(lanes, tokens, d_inner_, context) * lanes * d_state_ * d_inner_;
+}
+
 template <class T>
 View<float, 3> Mamba1<T>::conv_state(View<float, 2> state) const {
   return {state.data, {state.shape[0], d_conv_ - 1, d_inner_}, {state.stride[0], d_inner_, 1}, state.device};
@@ -167,8 +173,8 @@ void Mamba1<T>::project(Direction, View<const T, 3> x, View<T, 3> projected, Con
 
 template <class T>
 auto Mamba1<T>::forward(Direction direction, View<const T, 3> projected, View<float, 2> state,
-                        View<const std::int64_t, 1> valid, View<T, 3> y, Arena* keep, Context& context) const
-    -> std::unique_ptr<Saved> {
+                        View<const std::int64_t, 1> valid, View<T, 3> y, Arena* keep, const Trail& trail,
+                        Context& context) const -> std::unique_ptr<Saved> {
   const Arena::Scope scope(context.scratch);
   const bool for_backward = keep != nullptr;
   Activations a =
@@ -179,8 +185,19 @@ auto Mamba1<T>::forward(Direction direction, View<const T, 3> projected, View<fl
   linear_forward<T, T>(rows<const T>(a.u), x_proj_, rows(a.x_dbl), context);
   linear_softplus_forward<T>(rows<const T>(a.x_dbl).columns(0, dt_rank_), dt_proj_, dt_proj_bias_, rows(a.dt),
                              context);
-  const SelectiveScanOutput<T> scanned{.out = a.y, .state = scan_state(state), .checkpoints = a.checkpoints};
-  selective_scan_forward<T>(scan_input(direction, projected, a, scan_state(state), valid), scanned, context);
+  SelectiveScanInput<T> scan = scan_input(direction, projected, a, scan_state(state), valid);
+  SelectiveScanOutput<T> scanned{.out = a.y, .state = scan_state(state), .checkpoints = a.checkpoints};
+  if (!trail.floats.empty()) {
+    const std::int64_t lanes = projected.shape[0], segment = lanes * d_state_ * d_inner_;
+    const View<float, 4> states(
+        trail.floats.data, {trail.floats.shape[0] / segment, lanes, d_state_, d_inner_}, projected.device);
+    if (trail.walked) {
+      scan.segment_states = states;
+    } else {
+      scanned.segment_states = states;
+    }
+  }
+  selective_scan_forward<T>(scan, scanned, context);
   if (!y.empty()) linear_forward<T, T>(rows<const T>(a.y), projections_->out_proj_, rows(y), context);
   return for_backward ? std::make_unique<Activations>(std::move(a)) : nullptr;
 }

@@ -41,12 +41,13 @@ class Mamba1 final : public Mixer<T> {
   std::int64_t projected_width() const override { return 2 * d_inner_; }
   bool shares_projection() const override { return true; }
   std::int64_t saved_bytes_per_token() const override;
+  std::int64_t trail_floats(std::int64_t lanes, std::int64_t tokens, Context& context) const override;
   void prepare(bool for_backward, Context& context) override;
   void project(Direction direction, View<const T, 3> x, View<T, 3> projected,
                Context& context) const override;
   std::unique_ptr<Saved> forward(Direction direction, View<const T, 3> projected, View<float, 2> state,
                                  View<const std::int64_t, 1> valid, View<T, 3> y, Arena* keep,
-                                 Context& context) const override;
+                                 const Trail& trail, Context& context) const override;
   void backward(Direction direction, View<const T, 3> projected, const Saved& saved, View<const T, 3> d_y,
                 View<const std::int64_t, 1> valid, View<float, 2> d_state, View<T, 3> d_projected,
                 ParameterStore& gradients, Context& context) const override;

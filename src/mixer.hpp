@@ -26,6 +26,12 @@ enum class Sweep : std::uint8_t {
   layer_major,  // for each layer, all chunks, in both directions: keeps the layer's input of the whole record
 };
 
+/// What a walk over a chunk leaves behind, so that the same walk is quicker another time.
+struct Trail {
+  View<float, 1> floats;  // Mixer::trail_floats of them; none: nothing is left
+  bool walked = false;    // whether they have been left: then they are read
+};
+
 /// A layer's input is projected, each token by itself; then a walk goes over the chunks of a record in one
 /// direction, with a state of its own. Causal mixers are only ever walked forward.
 template <class T>
@@ -46,6 +52,8 @@ class Mixer {
   virtual bool shares_projection() const = 0;
   /// About what forward keeps of a token for backward, in one direction.
   virtual std::int64_t saved_bytes_per_token() const = 0;
+  /// Of the Trail of a walk over such a chunk; 0 where the device has no use for one.
+  virtual std::int64_t trail_floats(std::int64_t lanes, std::int64_t tokens, Context& context) const = 0;
   /// Brings weights into the form that the operations take; again after every change of the weights.
   virtual void prepare(bool for_backward, Context& context) = 0;
 
@@ -57,7 +65,8 @@ class Mixer {
   /// where nothing but that and the state is wanted.
   virtual std::unique_ptr<Saved> forward(Direction direction, View<const T, 3> projected,
                                          View<float, 2> state, View<const std::int64_t, 1> valid,
-                                         View<T, 3> y, Arena* keep, Context& context) const = 0;
+                                         View<T, 3> y, Arena* keep, const Trail& trail,
+                                         Context& context) const = 0;
 
   /// d_y [B, T, D] -> d_projected, overwritten; d_state [B, state_floats] goes from the gradient of the
   /// state after the walk to that of the state before it; parameter gradients are added to `gradients`.

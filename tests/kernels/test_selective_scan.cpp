@@ -81,6 +81,41 @@ LONGSTRAND_DEVICE_TEST(SelectiveScan, AgreesWithTheReference) {
   });
 }
 
+/// What a scan keeps of its segments spares the next one of the same input their pass, to the same bits.
+template <class T>
+void expect_same_from_segment_states(const ScanCase& c, Direction direction) {
+  Scan<T> scan(c, direction);
+  const std::int64_t segments = scan_segment_count(c.lanes, c.tokens, c.channels, scan.context);
+  if (segments == 0) return;  // as on a CPU
+  Guarded<float, 4> segment_states({segments, c.lanes, c.states, c.channels});
+  scan.checkpoints.fill([] { return 0; });  // beyond the valid tokens none is written
+  SelectiveScanInput<T> input = scan.whole_input();
+  const auto run = [&](View<float, 4> keep) {
+    selective_scan_forward<T>(
+        input,
+        {.out = scan.out, .state = scan.state, .checkpoints = scan.checkpoints, .segment_states = keep},
+        scan.context);
+  };
+  run(segment_states);
+  const Doubles out = scan.out.values(), checkpoints = scan.checkpoints.values(), state = scan.state.values();
+  scan.out.fill([] { return 7; });
+  input.segment_states = segment_states;
+  run({});
+  expect_near("out", scan.out.values(), out, tolerance::kExact);
+  expect_near("checkpoints", scan.checkpoints.values(), checkpoints, tolerance::kExact);
+  expect_near("state", scan.state.values(), state, tolerance::kForward);
+}
+
+LONGSTRAND_DEVICE_TEST(SelectiveScan, IsTheSameFromKeptSegmentStates) {
+  for (const ScanCase& c :
+       {ScanCase{1, 700, 40, 16, {}, 0, ""}, ScanCase{3, 500, 144, 24, {500, 0, 77}, 0, ""}}) {
+    for (const Direction direction : kDirections) {
+      expect_same_from_segment_states<float>(c, direction);
+      expect_same_from_segment_states<bfloat16>(c, direction);
+    }
+  }
+}
+
 /// d loss / d x[i] for loss = sum(out * d_out) + sum(state * d_state), by differences.
 Doubles differences(reference::ScanOperands& op, Doubles& x, const Doubles& d_out, const Doubles& d_state) {
   const auto loss = [&] {
