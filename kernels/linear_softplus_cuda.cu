@@ -1,6 +1,6 @@
-// In bfloat16 the product, its bias and softplus are one kernel, which writes y once and is as fast as that:
-// a warp multiplies 16 rows by 64 outputs at a time (mma.m16n8k16), with the weight of a block's outputs in
-// shared memory. In float the product is cuBLASLt's, and softplus follows in place.
+// In bfloat16 the product, its bias and softplus are one kernel, which writes y once: a warp multiplies 16 rows
+// by 64 outputs at a time (mma.m16n8k16), with the weight of a block's outputs in shared memory. In float the
+// product is cuBLASLt's, and softplus follows in place.
 #include <algorithm>
 
 #include "kernels/cuda_math.cuh"
