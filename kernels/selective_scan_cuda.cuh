@@ -89,11 +89,13 @@ struct ScanBlock {
   std::int64_t place;  // of position `begin`; see Rows
   Direction direction;
 
+  /// `number`: of the block in the grid.
   template <class T>
-  __device__ explicit ScanBlock(const ScanOperands<T>& in) : direction(in.direction) {
+  __device__ explicit ScanBlock(const ScanOperands<T>& in, unsigned number = blockIdx.x)
+      : direction(in.direction) {
     const std::int64_t channel_blocks = ceil_div(in.channels, kScanThreads);
-    channel_block = blockIdx.x % channel_blocks;
-    const std::int64_t rest = blockIdx.x / channel_blocks;
+    channel_block = number % channel_blocks;
+    const std::int64_t rest = number / channel_blocks;
     segment = rest % in.segments;
     lane = rest / in.segments;
     begin = segment * in.segment_tokens;
@@ -101,6 +103,13 @@ struct ScanBlock {
     const std::int64_t valid = in.valid[lane];
     count = tokens_before(valid, begin, rows);
     place = first_place(direction, valid) + begin;
+  }
+
+  /// Keeps `size` tokens of the segment from its token `first` on.
+  __device__ void narrow(int first, int size) {
+    begin += first, place += first;
+    rows = min(max(rows - first, 0), size);
+    count = min(max(count - first, 0), size);
   }
 
   __device__ std::int64_t first_channel() const { return channel_block * kScanThreads; }

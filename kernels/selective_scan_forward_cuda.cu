@@ -1,3 +1,5 @@
+#include <algorithm>
+
 #include "kernels/selective_scan_cuda.cuh"
 #include "kernels/selective_scan_cuda.hpp"
 #include "kernels/transfer.hpp"
@@ -6,6 +8,7 @@ namespace longstrand::cuda {
 namespace {
 
 constexpr int kCheckpoint_tokens = scan_checkpoint_tokens(DeviceKind::cuda);
+constexpr int kBlocksOfMultiprocessor = 4;  // more would leave too few registers
 
 /// States [lanes, N, D] in device code.
 template <class E>
@@ -15,26 +18,74 @@ struct States {
   States() = default;
   States(const View<E, 3>& states)
       : data(states.data), lane_stride(states.stride[0]), state_stride(states.stride[1]) {}
+  __device__ operator States<const E>() const {
+    States<const E> result;
+    result.data = data, result.lane_stride = lane_stride, result.state_stride = state_stride;
+    return result;
+  }
   __device__ E* at(std::int64_t lane, int n, std::int64_t channel) const {
     return data + lane * lane_stride + n * state_stride + channel;
   }
 };
+
+/// A segment is walked in pieces, a block each. Were it walked by one, the warps that a scheduler prefers
+/// would be through long before the others, which would be alone in the end. Blocks number themselves as they
+/// start: so the piece before a block's own has started, and will hand its state on.
+struct Pieces {
+  int count = 1, tokens = 0;    // of a segment, of each but the last
+  States<float> state;          // handed on; of lane b in segment s: s * B + b
+  unsigned* started = nullptr;  // blocks
+  unsigned* done = nullptr;     // pieces, by the block that a whole segment would have in scan_grid
+};
+
+/// The calling block's number.
+__device__ inline unsigned take_number(const Pieces& pieces) {
+  if (pieces.count == 1) return blockIdx.x;
+  __shared__ unsigned number;
+  if (threadIdx.x == 0) number = atomicAdd(pieces.started, 1U);
+  __syncthreads();
+  return number;
+}
+
+/// Waits for so many pieces; all threads of the block.
+__device__ inline void wait_until_done(const unsigned* done, unsigned pieces) {
+  if (threadIdx.x == 0) {
+    unsigned value;
+    do {
+      asm volatile("ld.acquire.gpu.global.u32 %0, [%1];" : "=r"(value) : "l"(done) : "memory");
+    } while (value < pieces);
+  }
+  __syncthreads();
+}
+
+/// After what the block's threads have written.
+__device__ inline void set_done(unsigned* done, unsigned pieces) {
+  __threadfence();
+  __syncthreads();
+  if (threadIdx.x != 0) return;
+  asm volatile("st.release.gpu.global.u32 [%0], %1;" ::"l"(done), "r"(pieces) : "memory");
+}
 
 struct ForwardResults {
   States<const float> state_before;  // of lane b in segment s: s * B + b
   States<float> final_state;         // after the last segment; empty where it is known; may be state_before
   float* checkpoints;                // [count, B, N, D] or null; strides follow
   std::int64_t checkpoint_stride, checkpoint_lane_stride, checkpoint_row_stride;
+  Pieces pieces = {};
 };
 
 /// Every segment from the state before it.
 template <class T, bool kFirstGroup>
-__global__ void __launch_bounds__(kScanThreads, 5)
+__global__ void __launch_bounds__(kScanThreads, kBlocksOfMultiprocessor)
     forward_scan(const __grid_constant__ ScanOperands<T> in, const Rows<T> out,
                  const __grid_constant__ ForwardResults results) {
   using Loader = TileLoader<T, 3, 2>;
   extern __shared__ __align__(16) unsigned char memory[];
-  const ScanBlock block(in);
+  const Pieces& pieces = results.pieces;
+  const unsigned number = take_number(pieces), of_segments = gridDim.x / pieces.count;
+  const unsigned piece = number / of_segments, of_segment = number % of_segments;
+  ScanBlock block(in, of_segment);
+  if (pieces.count > 1) block.narrow(static_cast<int>(piece) * pieces.tokens, pieces.tokens);
   const std::int64_t first_channel = block.first_channel();
   const std::int64_t d = first_channel + threadIdx.x;
   const bool exists = d < in.channels;
@@ -60,9 +111,12 @@ __global__ void __launch_bounds__(kScanThreads, 5)
   const std::int64_t row = block.segment * in.lanes + block.lane;
   float decay[kScanStates], h[kScanStates];
   read_decay(in, column, decay);
+  if (piece > 0) wait_until_done(pieces.done + of_segment, piece);
+  const States<const float> before = piece > 0 ? States<const float>(pieces.state) : results.state_before;
+  const float* const from = before.at(row, in.first_state, d);
 #pragma unroll
   for (int n = 0; n < kScanStates; ++n) {
-    h[n] = exists && n < states ? *results.state_before.at(row, in.first_state + n, d) : 0.0F;
+    h[n] = exists && n < states ? __ldcg(from + n * before.state_stride) : 0.0F;
   }
   T* place = block.at(out, 0, column);
   float* checkpoint = results.checkpoints + block.begin / kCheckpoint_tokens * results.checkpoint_stride +
@@ -106,11 +160,32 @@ __global__ void __launch_bounds__(kScanThreads, 5)
       }
     }
   }
-  if (results.final_state.data == nullptr || !exists || block.segment + 1 < in.segments) return;
+  const bool hands_on = piece + 1 < pieces.count;
+  if (!hands_on && (results.final_state.data == nullptr || block.segment + 1 < in.segments)) return;
+  const States<float> after = hands_on ? pieces.state : results.final_state;
+  float* const to = after.at(hands_on ? row : block.lane, in.first_state, d);
 #pragma unroll
   for (int n = 0; n < kScanStates; ++n) {
-    if (n < states) *results.final_state.at(block.lane, in.first_state + n, d) = h[n];
+    if (exists && n < states) __stcg(to + n * after.state_stride, h[n]);
   }
+  if (hands_on) set_done(pieces.done + of_segment, piece + 1);
+}
+
+/// Those of every segment, with `blocks` chains of them.
+template <class T>
+Pieces take_pieces(const ScanOperands<T>& in, unsigned blocks, Context& context) {
+  constexpr std::int64_t kMost = 4, kFewest_tokens = 128;
+  const std::int64_t count = std::clamp<std::int64_t>(in.segment_tokens / kFewest_tokens, 1, kMost);
+  if (in.segments == 1 || count == 1) return {};
+  const std::int64_t tokens = ceil_div(in.segment_tokens, count * kScanTile_tokens) * kScanTile_tokens;
+  const auto counters = context.scratch.take<std::int32_t, 1>({std::int64_t{blocks} + 1});
+  fill(counters, 0, context);
+  const auto started = reinterpret_cast<unsigned*>(counters.data);
+  return {.count = static_cast<int>(ceil_div(in.segment_tokens, tokens)),
+          .tokens = static_cast<int>(tokens),
+          .state = context.scratch.take<float, 3>({in.segments * in.lanes, in.states, in.channels}),
+          .started = started,
+          .done = started + 1};
 }
 
 template <class T, bool kFirstGroup>
@@ -119,8 +194,12 @@ void launch(const ScanOperands<T>& in, View<T, 3> out, const ForwardResults& res
   constexpr std::size_t kShared_bytes = sizeof(typename TileLoader<T, 3, 2>::Shared);
   check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kShared_bytes),
         "selective scan: shared memory");
-  kernel<<<scan_grid(in.lanes, in.channels, in.segments), kScanThreads, kShared_bytes, stream_of(context)>>>(
-      in, Rows<T>(out, in.direction), results);
+  dim3 grid = scan_grid(in.lanes, in.channels, in.segments);
+  const Arena::Scope scope(context.scratch);
+  ForwardResults all = results;
+  all.pieces = take_pieces(in, grid.x, context);
+  grid.x *= all.pieces.count;
+  kernel<<<grid, kScanThreads, kShared_bytes, stream_of(context)>>>(in, Rows<T>(out, in.direction), all);
   check_launch("selective scan");
 }
 
