@@ -33,7 +33,7 @@ std::int64_t scan_segment_count(std::int64_t lanes, std::int64_t tokens, std::in
 template <class T>
 struct SelectiveScanInput {
   View<const T, 3> u;                 // [B, T, D]
-  View<const T, 3> dt;                // [B, T, D]  positive
+  View<const T, 3> dt;                // [B, T, D]  not negative
   View<const T, 3> b;                 // [B, T, N]
   View<const T, 3> c;                 // [B, T, N]
   View<const T, 3> z;                 // [B, T, D]
