@@ -102,10 +102,11 @@ void LayerSweep<T>::start(const SheetView& sheet, int layers, bool for_backward)
   largest_tokens_ = std::max(largest_tokens_, sheet.tokens.size());
 }
 
-/// Before so much work. From the steps of one direction alone, which follow one another.
+/// Before so much work, of either direction: two threads may be at both.
 template <class T>
-void LayerSweep<T>::poll(Direction direction, int work) {
-  if (!poll_ || direction != Direction::forward) return;
+void LayerSweep<T>::poll(int work) {
+  if (!poll_) return;
+  const std::lock_guard lock(poll_mutex_);
   poll_(static_cast<double>(done_work_) / static_cast<double>(work_));
   done_work_ += work;
 }
@@ -156,7 +157,7 @@ void LayerSweep<T>::forward(const SheetView& sheet, int layers, bool for_backwar
                             std::function<void(double share)> poll) {
   start(sheet, layers, for_backward);
   poll_ = std::move(poll);
-  work_ = layers * chunks() * (1 + (for_backward ? kWalkBack_work : 0));
+  work_ = 2 * layers * chunks() * (1 + (for_backward ? kWalkBack_work : 0));
   done_work_ = 0;
   for_each_chunk([&](std::int64_t chunk, int, Context& context) {
     backbone_.embed(sheet_.tokens.index(chunk), residual(chunk), context);
@@ -224,7 +225,7 @@ Trail LayerSweep<T>::trail(int index, Direction direction, std::int64_t chunk, b
 /// The n-th chunk of a direction's walk.
 template <class T>
 void LayerSweep<T>::walk_chunk(int index, Direction direction, std::int64_t n, Context& context) {
-  poll(direction, 1);
+  poll(1);
   const std::size_t d = index_of(direction);
   const std::int64_t chunk = chunk_at(direction, n);
   const Layer& layer = layers_[index];
@@ -277,7 +278,7 @@ void LayerSweep<T>::split_gradient(int index) {
 template <class T>
 void LayerSweep<T>::walk_chunk_back(int index, Direction direction, std::int64_t n, ParameterStore& gradients,
                                     Context& context) {
-  poll(direction, kWalkBack_work);
+  poll(kWalkBack_work);
   const std::size_t d = index_of(direction);
   const std::int64_t chunk = chunk_at(direction, n);
   const Mixer<T>& mixer = backbone_.mixer(index);

@@ -15,6 +15,7 @@
 
 #include <array>
 #include <functional>
+#include <mutex>
 #include <optional>
 #include <vector>
 
@@ -50,8 +51,8 @@ class LayerSweep {
 
   /// Runs a sheet, on the backbone's device, through the first `layers` layers. `for_backward`: all of them,
   /// and backward() may follow. Everything it takes lies in its own memory until the next call. `poll` is
-  /// called before every chunk of the walks from left to right, those of backward() too, with the share of
-  /// all work that is done; it may throw.
+  /// called before every chunk of a walk in either direction, those of backward() too, with the share of all
+  /// work that is done; it may throw.
   void forward(const SheetView& sheet, int layers, bool for_backward,
                std::function<void(double share)> poll = {});
   /// A chunk's [lanes, T, D] behind the last layer, as Backbone::finish takes them.
@@ -76,7 +77,7 @@ class LayerSweep {
 
   void start(const SheetView& sheet, int layers, bool for_backward);
   void tell_overflow() const;
-  void poll(Direction direction, int work);
+  void poll(int work);
   void take_projected(bool for_backward);
   Layer take_layer(bool for_backward);
   void norm(int index);
@@ -112,6 +113,7 @@ class LayerSweep {
   std::int64_t largest_tokens_ = 0;  // of all sheets so far
   std::function<void(const std::string&)> notify_;
   std::function<void(double)> poll_;
+  std::mutex poll_mutex_;
   std::int64_t work_ = 0, done_work_ = 0;  // of the sheet, a chunk's walk forward through a layer being 1
 
   SheetView sheet_;

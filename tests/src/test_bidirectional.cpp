@@ -177,7 +177,8 @@ TEST_P(Bidirectional, RecordsOfAStreamAreOnTheirOwn) {
 
 TEST_P(Bidirectional, TellsHowFarRecordsUnderWayAre) {
   const std::vector<Tokens> records = {random_dna(200, 7), random_dna(61, 8)};
-  constexpr std::int64_t kTokens = 261, kWalks = 3 * 7;  // layers x chunks, of 30 tokens or 29
+  constexpr std::int64_t kTokens = 261,
+                         kWalks = 3 * 2 * 7;  // layers x directions x chunks, of 30 tokens or 29
   for (const int threads : {1, 2}) {
     Inference inference(model, on_device({.threads = threads, .chunk_tokens = 60}), {});
     LaneBatches batches(records, 40);

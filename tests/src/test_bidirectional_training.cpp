@@ -166,8 +166,8 @@ TEST_P(BidirectionalTraining, TellsHowFarABatchIs) {
                     {.objective = Objective::masked_token});
     std::vector<std::int64_t> told;
     const auto poll = [&](std::int64_t tokens) { told.push_back(tokens); };
-    const auto expect_told = [&](std::int64_t of_chunk) {
-      EXPECT_EQ(std::ssize(told), 3 * (7 + 3) * of_chunk);  // layers x chunks of both records
+    const auto expect_told = [&](std::int64_t of_walk) {
+      EXPECT_EQ(std::ssize(told), 3 * 2 * (7 + 3) * of_walk);  // layers x directions x chunks of both records
       EXPECT_TRUE(std::ranges::is_sorted(told));
       EXPECT_EQ(told.front(), 0);
       EXPECT_EQ(std::ranges::count(told, 403), 1);
