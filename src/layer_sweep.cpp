@@ -66,7 +66,9 @@ void LayerSweep<T>::for_each_chunk(Step step) {
                 .independent = true,
                 .step = [&](std::int64_t n, int half, Context& context) {
                   const std::int64_t chunk = n + half * first_half;
-                  if (chunk < chunks()) step(chunk, half, context);
+                  if (chunk >= chunks()) return true;
+                  poll(0);
+                  step(chunk, half, context);
                   return true;
                 }});
 }
@@ -102,7 +104,7 @@ void LayerSweep<T>::start(const SheetView& sheet, int layers, bool for_backward)
   largest_tokens_ = std::max(largest_tokens_, sheet.tokens.size());
 }
 
-/// Before so much work, of either direction: two threads may be at both.
+/// Before so much work; what is not a walk counts for nothing. Two threads may call at once.
 template <class T>
 void LayerSweep<T>::poll(int work) {
   if (!poll_) return;

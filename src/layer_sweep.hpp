@@ -51,8 +51,8 @@ class LayerSweep {
 
   /// Runs a sheet, on the backbone's device, through the first `layers` layers. `for_backward`: all of them,
   /// and backward() may follow. Everything it takes lies in its own memory until the next call. `poll` is
-  /// called before every chunk of a walk in either direction, those of backward() too, with the share of all
-  /// work that is done; it may throw.
+  /// called before every chunk of all that is done, in backward() too, with the share of all walks in either
+  /// direction that are over; it may throw.
   void forward(const SheetView& sheet, int layers, bool for_backward,
                std::function<void(double share)> poll = {});
   /// A chunk's [lanes, T, D] behind the last layer, as Backbone::finish takes them.
@@ -114,7 +114,8 @@ class LayerSweep {
   std::function<void(const std::string&)> notify_;
   std::function<void(double)> poll_;
   std::mutex poll_mutex_;
-  std::int64_t work_ = 0, done_work_ = 0;  // of the sheet, a chunk's walk forward through a layer being 1
+  // Of the sheet, a chunk's walk forward through a layer, in one direction, being 1.
+  std::int64_t work_ = 0, done_work_ = 0;
 
   SheetView sheet_;
   View<float, 4> residual_, d_residual_;  // [chunks, lanes, T, D], as all below

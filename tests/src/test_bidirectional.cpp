@@ -177,8 +177,8 @@ TEST_P(Bidirectional, RecordsOfAStreamAreOnTheirOwn) {
 
 TEST_P(Bidirectional, TellsHowFarRecordsUnderWayAre) {
   const std::vector<Tokens> records = {random_dna(200, 7), random_dna(61, 8)};
-  constexpr std::int64_t kTokens = 261,
-                         kWalks = 3 * 2 * 7;  // layers x directions x chunks, of 30 tokens or 29
+  constexpr std::int64_t kTokens = 261;
+  constexpr std::int64_t kWalks = 3 * 2 * 7;  // layers x directions x chunks, of 30 tokens or 29
   for (const int threads : {1, 2}) {
     Inference inference(model, on_device({.threads = threads, .chunk_tokens = 60}), {});
     LaneBatches batches(records, 40);
@@ -190,8 +190,9 @@ TEST_P(Bidirectional, TellsHowFarRecordsUnderWayAre) {
                     EXPECT_FALSE(delivered);
                     told.push_back(tokens);
                   });
-    ASSERT_EQ(std::ssize(told), kWalks);
-    for (std::int64_t i = 0; i < kWalks; ++i) EXPECT_LE(std::abs(told[i] - i * kTokens / kWalks), 1);
+    told.erase(std::ranges::unique(told).begin(), told.end());  // only walks count
+    ASSERT_EQ(std::ssize(told), kWalks + 1);
+    for (std::int64_t i = 0; i <= kWalks; ++i) EXPECT_LE(std::abs(told[i] - i * kTokens / kWalks), 1);
   }
 }
 
