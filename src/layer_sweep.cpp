@@ -43,14 +43,15 @@ std::size_t LayerSweep<T>::peak_bytes() const {
   return arena_.high_water_bytes() + saved_[0].high_water_bytes() + saved_[1].high_water_bytes();
 }
 
-/// step(direction, n, context) for every chunk n of a direction's walk, in order.
+/// step(direction, n, context), which is so much work, for every chunk n of a direction's walk, in order.
 template <class T>
 template <class Step>
-void LayerSweep<T>::in_both_directions(Step step) {
+void LayerSweep<T>::in_both_directions(int work, Step step) {
   workers_.run({.items = chunks(),
                 .stages = 2,
                 .independent = true,
                 .step = [&](std::int64_t n, int direction, Context& context) {
+                  poll(work);
                   step(static_cast<Direction>(direction), n, context);
                   return true;
                 }});
@@ -166,8 +167,9 @@ void LayerSweep<T>::forward(const SheetView& sheet, int layers, bool for_backwar
   });
   for (int i = 0; i < layers; ++i) {
     norm(i);
-    in_both_directions(
-        [&](Direction direction, std::int64_t n, Context& context) { walk_chunk(i, direction, n, context); });
+    in_both_directions(/*work=*/1, [&](Direction direction, std::int64_t n, Context& context) {
+      walk_chunk(i, direction, n, context);
+    });
     combine_outputs(i);
   }
 }
@@ -227,7 +229,6 @@ Trail LayerSweep<T>::trail(int index, Direction direction, std::int64_t chunk, b
 /// The n-th chunk of a direction's walk.
 template <class T>
 void LayerSweep<T>::walk_chunk(int index, Direction direction, std::int64_t n, Context& context) {
-  poll(1);
   const std::size_t d = index_of(direction);
   const std::int64_t chunk = chunk_at(direction, n);
   const Layer& layer = layers_[index];
@@ -256,7 +257,7 @@ template <class T>
 void LayerSweep<T>::backward(const std::array<ParameterStore*, 2>& gradients) {
   for (int i = static_cast<int>(layers_.size()) - 1; i >= 0; --i) {
     split_gradient(i);
-    in_both_directions([&](Direction direction, std::int64_t n, Context& context) {
+    in_both_directions(kWalkBack_work, [&](Direction direction, std::int64_t n, Context& context) {
       walk_chunk_back(i, direction, chunks() - 1 - n, *gradients[index_of(direction)], context);
     });
     norm_backward(i, gradients);
@@ -280,7 +281,6 @@ void LayerSweep<T>::split_gradient(int index) {
 template <class T>
 void LayerSweep<T>::walk_chunk_back(int index, Direction direction, std::int64_t n, ParameterStore& gradients,
                                     Context& context) {
-  poll(kWalkBack_work);
   const std::size_t d = index_of(direction);
   const std::int64_t chunk = chunk_at(direction, n);
   const Mixer<T>& mixer = backbone_.mixer(index);

@@ -94,7 +94,7 @@ class LayerSweep {
   void leave_layer(int index);
 
   template <class Step>
-  void in_both_directions(Step step);
+  void in_both_directions(int work, Step step);
   template <class Step>
   void for_each_chunk(Step step);
   std::int64_t chunks() const { return residual_.shape[0]; }
