@@ -13,7 +13,7 @@ namespace longstrand::HWY_NAMESPACE {
 namespace {
 
 template <class T>
-void add_bias(View<const float, 2> x, View<const float, 1> bias, View<T, 2> y) {
+void softplus_of_sum(View<const float, 2> x, View<const float, 1> bias, View<T, 2> y) {
   const auto [rows, channels] = x.shape;
   for (std::int64_t m = 0; m < rows; ++m) {
     for (std::int64_t d = 0; d < channels; d += kLanes) {
@@ -23,8 +23,8 @@ void add_bias(View<const float, 2> x, View<const float, 1> bias, View<T, 2> y) {
   }
 }
 
-constexpr auto& add_bias_float = add_bias<float>;
-constexpr auto& add_bias_bfloat16 = add_bias<bfloat16>;
+constexpr auto& softplus_of_sum_float = softplus_of_sum<float>;
+constexpr auto& softplus_of_sum_bfloat16 = softplus_of_sum<bfloat16>;
 
 }  // namespace
 }  // namespace longstrand::HWY_NAMESPACE
@@ -33,17 +33,17 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 namespace longstrand::cpu {
 
-HWY_EXPORT(add_bias_float);
-HWY_EXPORT(add_bias_bfloat16);
+HWY_EXPORT(softplus_of_sum_float);
+HWY_EXPORT(softplus_of_sum_bfloat16);
 
 template <>
 void add_bias_softplus(View<const float, 2> x, View<const float, 1> bias, View<float, 2> y) {
-  HWY_DYNAMIC_DISPATCH(add_bias_float)(x, bias, y);
+  HWY_DYNAMIC_DISPATCH(softplus_of_sum_float)(x, bias, y);
 }
 
 template <>
 void add_bias_softplus(View<const float, 2> x, View<const float, 1> bias, View<bfloat16, 2> y) {
-  HWY_DYNAMIC_DISPATCH(add_bias_bfloat16)(x, bias, y);
+  HWY_DYNAMIC_DISPATCH(softplus_of_sum_bfloat16)(x, bias, y);
 }
 
 }  // namespace longstrand::cpu
