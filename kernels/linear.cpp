@@ -7,6 +7,7 @@
 #include "kernels/check.hpp"
 #include "kernels/linear_cpu.hpp"
 #include "kernels/linear_cuda.hpp"
+#include "kernels/rms_norm.hpp"
 #include "kernels/softplus_cpu.hpp"
 
 namespace longstrand {
@@ -107,6 +108,18 @@ void linear_softplus_forward(View<const T, 2> x, const PackedLinear<T>& weight, 
 }
 
 template <class T>
+void linear_norm_forward(View<const T, 2> x, const PackedLinear<T>& weight, const ResidualNorm<T>& norm,
+                         Context& context) {
+  const std::int64_t m = x.shape[0], channels = weight.out_features();
+  require_shape("linear_norm_forward: residual", norm.residual, {m, channels});
+  require_shape("linear_norm_forward: norm", norm.weight, {channels});
+  // The product lies for a while where its sum is put, normed.
+  linear_forward<T, T>(x, weight, norm.normed, context);
+  rms_norm_forward<T>(norm.residual, norm.normed, norm.weight, norm.epsilon, {norm.residual, norm.normed},
+                      context);
+}
+
+template <class T>
 void linear_backward_input(View<const T, 2> d_y, const PackedLinear<T>& weight, View<T, 2> d_x,
                            GradientMode mode, Context& context) {
   const std::int64_t m = d_y.shape[0];
@@ -163,6 +176,11 @@ template void linear_softplus_forward(View<const float, 2>, const PackedLinear<f
                                       View<float, 2>, Context&);
 template void linear_softplus_forward(View<const bfloat16, 2>, const PackedLinear<bfloat16>&,
                                       View<const float, 1>, View<bfloat16, 2>, Context&);
+
+template void linear_norm_forward(View<const float, 2>, const PackedLinear<float>&,
+                                  const ResidualNorm<float>&, Context&);
+template void linear_norm_forward(View<const bfloat16, 2>, const PackedLinear<bfloat16>&,
+                                  const ResidualNorm<bfloat16>&, Context&);
 
 template void linear_backward_input(View<const float, 2>, const PackedLinear<float>&, View<float, 2>,
                                     GradientMode, Context&);

@@ -1,4 +1,5 @@
-// y = x W^T with W [out, in], and its two backward products. Sums are in float.
+// y = x W^T with W [out, in], what follows it in one operation, and its two backward products. Sums are in
+// float.
 #pragma once
 
 #include <memory>
@@ -39,6 +40,21 @@ void linear_forward(View<const T, 2> x, const PackedLinear<T>& weight, View<Out,
 template <class T>
 void linear_softplus_forward(View<const T, 2> x, const PackedLinear<T>& weight, View<const float, 1> bias,
                              View<T, 2> y, Context& context);
+
+/// A residual that a product is added to, and the RMSNorm that follows (kernels/rms_norm.hpp).
+template <class T>
+struct ResidualNorm {
+  View<float, 2> residual;      // [M, D]  the product is added in place
+  View<const float, 1> weight;  // [D]     of the norm
+  float epsilon;
+  View<T, 2> normed;  // [M, D]
+};
+
+/// x [M, in]: residual += x W^T;   normed = RMSNorm(residual). A bfloat16's product may be rounded before it
+/// is added.
+template <class T>
+void linear_norm_forward(View<const T, 2> x, const PackedLinear<T>& weight, const ResidualNorm<T>& norm,
+                         Context& context);
 
 /// d_y [M, out] -> d_x [M, in] = d_y W, replaced or added to.
 template <class T>

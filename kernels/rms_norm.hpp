@@ -13,7 +13,7 @@ namespace longstrand {
 template <class T>
 struct RmsNormOutput {
   View<float, 2> residual;  // [M, D]  with hidden added; may be the residual that goes in
-  View<T, 2> normed;        // [M, D]
+  View<T, 2> normed;        // [M, D]  may be hidden
 };
 
 /// residual [M, D]; hidden [M, D], or empty where there is nothing to add; weight [D].

@@ -1,7 +1,5 @@
 #include "src/backbone.hpp"
 
-#include <cassert>
-
 #include "kernels/embedding.hpp"
 #include "kernels/rms_norm.hpp"
 #include "kernels/transfer.hpp"
@@ -50,6 +48,13 @@ void Backbone<T>::embed(View<const std::uint8_t, 2> tokens, View<float, 3> resid
 }
 
 template <class T>
+void Backbone<T>::embed(View<const std::uint8_t, 2> tokens, View<float, 3> residual, View<T, 3> normed,
+                        Context& context) const {
+  embed(tokens, residual, context);
+  norm(0, residual, {}, residual, normed, context);
+}
+
+template <class T>
 void Backbone<T>::norm(int index, View<const float, 3> residual, View<const T, 3> hidden,
                        View<float, 3> total, View<T, 3> normed, Context& context) const {
   rms_norm_forward<T>(rows(residual), rows(hidden), norm_weights_[index], norm_epsilon_,
@@ -57,25 +62,34 @@ void Backbone<T>::norm(int index, View<const float, 3> residual, View<const T, 3
 }
 
 template <class T>
-void Backbone<T>::layer(int index, View<float, 3> residual, View<T, 3> hidden, View<float, 2> state,
-                        View<const std::int64_t, 1> valid, Arena* keep, Saved* saved, const Trail& trail,
-                        Context& context) const {
-  assert((keep == nullptr) == (saved == nullptr));
+void Backbone<T>::layer(int index, View<float, 3> residual, View<T, 3> normed, View<float, 2> state,
+                        View<const std::int64_t, 1> valid, const Trail& trail, Context& context) const {
   const Arena::Scope scope(context.scratch);
-  Arena& arena = keep ? *keep : context.scratch;
   const Mixer<T>& mixer = *mixers_[index];
-  const auto normed = arena.take<T, 3>(hidden.shape);
-  const auto projected = arena.take<T, 3>({hidden.shape[0], hidden.shape[1], mixer.projected_width()});
-  // Layer 0 has nothing to add: what it takes is what it keeps.
-  const auto total = keep && index > 0 ? keep->template take<float, 3>(residual.shape) : residual;
-  norm(index, residual, index == 0 ? View<const T, 3>{} : hidden, total, normed, context);
+  const auto projected =
+      context.scratch.take<T, 3>({normed.shape[0], normed.shape[1], mixer.projected_width()});
   mixer.project(Direction::forward, normed, projected, context);
-  auto kept = mixer.forward(Direction::forward, projected, state, valid, hidden, keep, trail, context);
-  if (saved == nullptr) return;
-  saved->normed = normed;
-  saved->projected = projected;
-  saved->mixer = std::move(kept);
-  saved->residual = total;
+  const ResidualNorm<T> next{.residual = rows(residual),
+                             .weight = norm_weights_[index + 1],
+                             .epsilon = norm_epsilon_,
+                             .normed = rows(normed)};
+  mixer.forward(Direction::forward, projected, state, valid, next, nullptr, trail, context);
+}
+
+template <class T>
+void Backbone<T>::layer_kept(int index, View<float, 3> residual, View<T, 3> hidden, View<float, 2> state,
+                             View<const std::int64_t, 1> valid, Arena& keep, Saved& saved, const Trail& trail,
+                             Context& context) const {
+  const Arena::Scope scope(context.scratch);
+  const Mixer<T>& mixer = *mixers_[index];
+  saved.normed = keep.take<T, 3>(hidden.shape);
+  saved.projected = keep.take<T, 3>({hidden.shape[0], hidden.shape[1], mixer.projected_width()});
+  // Layer 0 has nothing to add: what it takes is what it keeps.
+  saved.residual = index > 0 ? keep.take<float, 3>(residual.shape) : residual;
+  norm(index, residual, index == 0 ? View<const T, 3>{} : hidden, saved.residual, saved.normed, context);
+  mixer.project(Direction::forward, saved.normed, saved.projected, context);
+  saved.mixer =
+      mixer.forward(Direction::forward, saved.projected, state, valid, hidden, &keep, trail, context);
 }
 
 template <class T>

@@ -5,8 +5,13 @@
 //   layer:  residual += hidden (from the layer before);  hidden = mixer(RMSNorm(residual))
 //   finish: residual += hidden;  out = RMSNorm(residual)
 //
-// residual [B, T, D] is float, hidden [B, T, D] is T. Backward, d_residual and d_hidden hold the gradients of
-// both on the way down. Recurrent state lives with the caller: [B, state_floats()] per layer.
+// Where nothing is kept for backward, a layer ends with the next norm, whose operands are at hand:
+//
+//   embed:  residual = E[tokens];  normed = RMSNorm(residual)
+//   layer:  residual += mixer(normed);  normed = RMSNorm(residual), in the end the final one
+//
+// residual [B, T, D] is float, hidden and normed [B, T, D] are T. Backward, d_residual and d_hidden hold the
+// gradients of both on the way down. Recurrent state lives with the caller: [B, state_floats()] per layer.
 #pragma once
 
 #include <memory>
@@ -45,16 +50,22 @@ class Backbone {
   const Mixer<T>& mixer(int index) const { return *mixers_[index]; }
 
   void embed(View<const std::uint8_t, 2> tokens, View<float, 3> residual, Context& context) const;
+  /// And norms it for layer 0.
+  void embed(View<const std::uint8_t, 2> tokens, View<float, 3> residual, View<T, 3> normed,
+             Context& context) const;
   /// `total` receives the residual with hidden added, and may be `residual`; hidden is empty where there is
   /// nothing to add. normed = RMSNorm(total), with the layer's weight or, for index layers(), the final one.
   void norm(int index, View<const float, 3> residual, View<const T, 3> hidden, View<float, 3> total,
             View<T, 3> normed, Context& context) const;
-  /// hidden in: of the layer before, unread by layer 0; out: of this one. `trail`: of the mixer's walk.
-  /// `keep` and `saved` together or not at all: without, residual becomes this layer's; with, it stays, to be
-  /// read on the way back, and the next layer takes saved->residual.
-  void layer(int index, View<float, 3> residual, View<T, 3> hidden, View<float, 2> state,
-             View<const std::int64_t, 1> valid, Arena* keep, Saved* saved, const Trail& trail,
-             Context& context) const;
+  /// residual in: what the layer takes; out: with its output added. normed: of the same, out by the norm of
+  /// the next layer or, of the last one, the final norm. `trail`: of the mixer's walk.
+  void layer(int index, View<float, 3> residual, View<T, 3> normed, View<float, 2> state,
+             View<const std::int64_t, 1> valid, const Trail& trail, Context& context) const;
+  /// Keeps what backward needs. hidden in: of the layer before, unread by layer 0; out: of this one. residual
+  /// stays, to be read on the way back, and the next layer takes saved.residual.
+  void layer_kept(int index, View<float, 3> residual, View<T, 3> hidden, View<float, 2> state,
+                  View<const std::int64_t, 1> valid, Arena& keep, Saved& saved, const Trail& trail,
+                  Context& context) const;
   /// The final norm.
   void finish(View<const float, 3> residual, View<const T, 3> hidden, View<float, 3> total, View<T, 3> out,
               Context& context) const;

@@ -38,9 +38,9 @@ void BiMamba1<T>::project(Direction direction, View<const T, 3> x, View<T, 3> pr
 
 template <class T>
 auto BiMamba1<T>::forward(Direction direction, View<const T, 3> projected, View<float, 2> state,
-                          View<const std::int64_t, 1> valid, View<T, 3> y, Arena* keep, const Trail& trail,
-                          Context& context) const -> std::unique_ptr<Saved> {
-  return of(direction).forward(direction, projected, state, valid, y, keep, trail, context);
+                          View<const std::int64_t, 1> valid, const MixerOutput<T>& output, Arena* keep,
+                          const Trail& trail, Context& context) const -> std::unique_ptr<Saved> {
+  return of(direction).forward(direction, projected, state, valid, output, keep, trail, context);
 }
 
 template <class T>

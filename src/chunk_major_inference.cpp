@@ -69,7 +69,7 @@ class ChunkMajorInference final : public Inference::Engine {
     View<const std::int64_t, 1> valid;   // [B]
     View<const std::uint8_t, 1> starts;  // [B], empty where no lane starts
     View<float, 3> residual;             // [B, T, D]
-    View<T, 3> hidden;                   // [B, T, D]
+    View<T, 3> normed;                   // [B, T, D]
     ReadoutLanding landing;
   };
 
@@ -124,8 +124,8 @@ class ChunkMajorInference final : public Inference::Engine {
       slot.starts = upload(batch.starts, slot.arena, context);
     }
     slot.residual = slot.arena.template take<float, 3>({batch.lanes, length, backbone_.d_model()});
-    slot.hidden = slot.arena.template take<T, 3>({batch.lanes, length, backbone_.d_model()});
-    backbone_.embed(slot.tokens, slot.residual, context);
+    slot.normed = slot.arena.template take<T, 3>({batch.lanes, length, backbone_.d_model()});
+    backbone_.embed(slot.tokens, slot.residual, slot.normed, context);
     return true;
   }
 
@@ -134,7 +134,7 @@ class ChunkMajorInference final : public Inference::Engine {
     reserve_lanes(states, slot.batch.lanes, backbone_.state_floats(), context);
     const View<float, 2> state = states.view().slice(0, slot.batch.lanes);
     if (!slot.starts.empty()) fill_marked_rows(state, slot.starts, 0.0F, context);
-    backbone_.layer(layer, slot.residual, slot.hidden, state, slot.valid, nullptr, nullptr, {}, context);
+    backbone_.layer(layer, slot.residual, slot.normed, state, slot.valid, {}, context);
   }
 
   void read_out(Slot& slot, Context& context) {
@@ -143,7 +143,7 @@ class ChunkMajorInference final : public Inference::Engine {
                       .valid = slot.valid,
                       .starts = slot.starts,
                       .residual = slot.residual,
-                      .hidden = slot.hidden},
+                      .normed = slot.normed},
                      slot.arena, slot.landing, context);
   }
 

@@ -155,7 +155,8 @@ class ChunkMajorTrainer final : public Trainer::Engine {
     std::vector<std::int32_t> next;
     TrainingChunk chunk;
     View<float, 3> residual, d_residual;  // [B, T, D]
-    View<T, 3> hidden;                    // [B, T, D]
+    View<T, 3> normed;                    // [B, T, D]  ahead
+    View<T, 3> hidden;                    // [B, T, D]  on the way back
     std::vector<typename Backbone<T>::Saved> saved;
   };
 
@@ -300,10 +301,12 @@ class ChunkMajorTrainer final : public Trainer::Engine {
                     const Item item = item_at(i);
                     if (stage == 0) {
                       start(slot, item, context);
+                      slot.normed = take_rows<T>(slot);
+                      backbone_.embed(slot.chunk.tokens, slot.residual, slot.normed, context);
                     } else if (stage <= layers) {
                       layer_forward(slot, item, stage - 1, context);
                     } else {
-                      head_->forward(slot.chunk, slot.residual, slot.hidden, context);
+                      head_->forward(slot.chunk, slot.normed, context);
                     }
                     return true;
                   }});
@@ -321,6 +324,10 @@ class ChunkMajorTrainer final : public Trainer::Engine {
                     const Item& item = items[i];
                     if (stage == 0) {
                       start(slot, item, context);
+                      slot.saved.resize(static_cast<std::size_t>(layers));
+                      slot.d_residual = take_rows<float>(slot);
+                      slot.hidden = take_rows<T>(slot);
+                      backbone_.embed(slot.chunk.tokens, slot.residual, context);
                     } else if (stage < head_stage) {
                       layer_recomputed(slot, item, stage - 1, context);
                     } else if (stage == head_stage) {
@@ -357,12 +364,14 @@ class ChunkMajorTrainer final : public Trainer::Engine {
     slot.scope.reset();
     slot.scope.emplace(slot.arena);
     read_chunk(slot, item, context);
+    slot.residual = take_rows<float>(slot);
+  }
+
+  /// [B, T, D] of the slot's chunk.
+  template <class E>
+  View<E, 3> take_rows(Slot& slot) const {
     const auto [lanes, length] = slot.chunk.tokens.shape;
-    slot.saved.resize(static_cast<std::size_t>(backbone_.layers()));
-    slot.residual = slot.arena.template take<float, 3>({lanes, length, backbone_.d_model()});
-    slot.d_residual = slot.arena.template take<float, 3>({lanes, length, backbone_.d_model()});
-    slot.hidden = slot.arena.template take<T, 3>({lanes, length, backbone_.d_model()});
-    backbone_.embed(slot.chunk.tokens, slot.residual, context);
+    return slot.arena.template take<E, 3>({lanes, length, backbone_.d_model()});
   }
 
   void read_chunk(Slot& slot, const Item& item, Context& context) const {
@@ -432,7 +441,7 @@ class ChunkMajorTrainer final : public Trainer::Engine {
     if (context.device.kind == DeviceKind::cpu && slot.chunk.bundle->lanes() == 1) {
       layer_forward_in_pieces(slot, layer, state, context);
     } else {
-      backbone_.layer(layer, slot.residual, slot.hidden, state, slot.chunk.valid, nullptr, nullptr,
+      backbone_.layer(layer, slot.residual, slot.normed, state, slot.chunk.valid,
                       trail_of(slot, item, layer, /*walked=*/false), context);
     }
     if (item.keep != kKeepNone) copy(state, state_of(kept_states_[item.keep], layer, slot), context);
@@ -447,8 +456,8 @@ class ChunkMajorTrainer final : public Trainer::Engine {
       const auto piece = [&]<class Element>(const View<Element, 3>& x) {
         return View<Element, 3>(x.at(0, begin), {1, count, x.shape[2]}, x.device);
       };
-      backbone_.layer(layer, piece(slot.residual), piece(slot.hidden), state,
-                      View<const std::int64_t, 1>(&valid, {1}), nullptr, nullptr, {}, context);
+      backbone_.layer(layer, piece(slot.residual), piece(slot.normed), state,
+                      View<const std::int64_t, 1>(&valid, {1}), {}, context);
     }
   }
 
@@ -456,8 +465,8 @@ class ChunkMajorTrainer final : public Trainer::Engine {
     const Arena::Scope scope(context.scratch);
     const auto state = context.scratch.take<float, 2>({slot.chunk.bundle->lanes(), backbone_.state_floats()});
     load_state(slot, item, layer, state, context);
-    backbone_.layer(layer, slot.residual, slot.hidden, state, slot.chunk.valid, &slot.arena,
-                    &slot.saved[layer], trail_of(slot, item, layer, /*walked=*/true), context);
+    backbone_.layer_kept(layer, slot.residual, slot.hidden, state, slot.chunk.valid, slot.arena,
+                         slot.saved[layer], trail_of(slot, item, layer, /*walked=*/true), context);
     slot.residual = slot.saved[layer].residual;
   }
 

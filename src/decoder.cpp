@@ -39,7 +39,6 @@ class StepEngine final : public Decoder::Engine {
         tokens_({lanes, 1}, device),
         valid_({lanes}, device),
         residual_({lanes, 1, backbone_.d_model()}, device),
-        hidden_({lanes, 1, backbone_.d_model()}, device),
         normed_({lanes, 1, backbone_.d_model()}, device),
         logits_({lanes, backbone_.vocabulary()}, device) {
     fill(valid_.view(), 1, context_);
@@ -67,7 +66,7 @@ class StepEngine final : public Decoder::Engine {
   std::size_t peak_bytes() const override {
     std::size_t total_bytes = context_.scratch.high_water_bytes() + state_.size_bytes() +
                               tokens_.size_bytes() + valid_.size_bytes() + residual_.size_bytes() +
-                              hidden_.size_bytes() + normed_.size_bytes() + logits_.size_bytes();
+                              normed_.size_bytes() + logits_.size_bytes();
     if (weights_on_gpu_) total_bytes += weights_on_gpu_->size_bytes();
     return total_bytes;
   }
@@ -82,12 +81,11 @@ class StepEngine final : public Decoder::Engine {
 
   /// From tokens_ to logits_.
   void compute() {
-    backbone_.embed(tokens_.view(), residual_.view(), context_);
+    backbone_.embed(tokens_.view(), residual_.view(), normed_.view(), context_);
     for (int layer = 0; layer < backbone_.layers(); ++layer) {
-      backbone_.layer(layer, residual_.view(), hidden_.view(), state_.view().index(layer), valid_.view(),
-                      nullptr, nullptr, {}, context_);
+      backbone_.layer(layer, residual_.view(), normed_.view(), state_.view().index(layer), valid_.view(), {},
+                      context_);
     }
-    backbone_.finish(residual_.view(), hidden_.view(), residual_.view(), normed_.view(), context_);
     backbone_.logits(rows<const T>(normed_.view()), logits_.view(), context_);
   }
 
@@ -107,7 +105,7 @@ class StepEngine final : public Decoder::Engine {
   Array<std::uint8_t, 2> tokens_;  // [B, 1]
   Array<std::int64_t, 1> valid_;   // [B]  1 everywhere
   Array<float, 3> residual_;       // [B, 1, D]
-  Array<T, 3> hidden_, normed_;    // [B, 1, D]
+  Array<T, 3> normed_;             // [B, 1, D]
   Array<float, 2> logits_;         // [B, V]
   Readback<float, 2> landing_;
   cuda::GraphPtr graph_;  // on a GPU: compute()

@@ -175,17 +175,24 @@ class LayerMajorInference final : public Inference::Engine {
     while (slot.landings.size() < slot.chunks.size()) slot.landings.emplace_back();
     for (std::int64_t i = 0; i < slot.sheet.chunks(); ++i) {
       describe_chunk(slot.sheet, i, slot.chunks[i]);
+      if (joined.empty()) finish(i, context);
       const View<const std::int32_t, 2> targets = sheet.targets.index(i);
       readout_.compute({.batch = slot.chunks[i],
                         .tokens = sheet.tokens.index(i),
                         .valid = sheet.valid.index(i),
                         .starts = i == 0 ? starts : View<const std::uint8_t, 1>{},
                         .residual = sweep_.residual(i),
-                        .hidden = sweep_.hidden(i),
+                        .normed = sweep_.hidden(i),
                         .targets = {targets.data, {targets.size()}, targets.device},
                         .joined = joined.index(i)},
                        slot.arena, slot.landings[i], context);
     }
+  }
+
+  /// The final norm, in place of the hidden rows.
+  void finish(std::int64_t chunk, Context& context) {
+    backbone_.finish(sweep_.residual(chunk), sweep_.hidden(chunk), sweep_.residual(chunk),
+                     sweep_.hidden(chunk), context);
   }
 
   View<float, 4> joined_strands(const SheetView& sheet, Arena& arena, Context& context) {
@@ -193,6 +200,7 @@ class LayerMajorInference final : public Inference::Engine {
     const auto joined = arena.take<float, 4>({chunks, lanes, tokens, readout_.features_width()});
     for (std::int64_t i = 0; i < chunks; ++i) {
       const Arena::Scope scope(arena);
+      finish(i, context);
       copy(readout_.features(sweep_.residual(i), sweep_.hidden(i), arena, context), joined.index(i), context);
     }
     readout_.join_strands(joined, sheet.length, context);

@@ -173,8 +173,8 @@ void Mamba1<T>::project(Direction, View<const T, 3> x, View<T, 3> projected, Con
 
 template <class T>
 auto Mamba1<T>::forward(Direction direction, View<const T, 3> projected, View<float, 2> state,
-                        View<const std::int64_t, 1> valid, View<T, 3> y, Arena* keep, const Trail& trail,
-                        Context& context) const -> std::unique_ptr<Saved> {
+                        View<const std::int64_t, 1> valid, const MixerOutput<T>& output, Arena* keep,
+                        const Trail& trail, Context& context) const -> std::unique_ptr<Saved> {
   const Arena::Scope scope(context.scratch);
   const bool for_backward = keep != nullptr;
   Activations a =
@@ -198,7 +198,12 @@ auto Mamba1<T>::forward(Direction direction, View<const T, 3> projected, View<fl
     }
   }
   selective_scan_forward<T>(scan, scanned, context);
-  if (!y.empty()) linear_forward<T, T>(rows<const T>(a.y), projections_->out_proj_, rows(y), context);
+  const PackedLinear<T>& out_proj = projections_->out_proj_;
+  if (const auto* y = std::get_if<View<T, 3>>(&output)) {
+    linear_forward<T, T>(rows<const T>(a.y), out_proj, rows(*y), context);
+  } else if (const auto* next = std::get_if<ResidualNorm<T>>(&output)) {
+    linear_norm_forward<T>(rows<const T>(a.y), out_proj, *next, context);
+  }
   return for_backward ? std::make_unique<Activations>(std::move(a)) : nullptr;
 }
 

@@ -46,7 +46,7 @@ class Mamba1 final : public Mixer<T> {
   void project(Direction direction, View<const T, 3> x, View<T, 3> projected,
                Context& context) const override;
   std::unique_ptr<Saved> forward(Direction direction, View<const T, 3> projected, View<float, 2> state,
-                                 View<const std::int64_t, 1> valid, View<T, 3> y, Arena* keep,
+                                 View<const std::int64_t, 1> valid, const MixerOutput<T>& output, Arena* keep,
                                  const Trail& trail, Context& context) const override;
   void backward(Direction direction, View<const T, 3> projected, const Saved& saved, View<const T, 3> d_y,
                 View<const std::int64_t, 1> valid, View<float, 2> d_state, View<T, 3> d_projected,

@@ -9,10 +9,12 @@
 #include <random>
 #include <span>
 #include <string>
+#include <variant>
 #include <vector>
 
 #include "kernels/context.hpp"
 #include "kernels/direction.hpp"
+#include "kernels/linear.hpp"
 #include "kernels/view.hpp"
 #include "src/config.hpp"
 #include "src/parameters.hpp"
@@ -31,6 +33,11 @@ struct Trail {
   View<float, 1> floats;  // Mixer::trail_floats of them; none: nothing is left
   bool walked = false;    // whether they have been left: then they are read
 };
+
+/// Where the output of a walk goes, [B, T, D]: nowhere, where nothing but the state and what is kept is
+/// wanted; into an array; or on to the next layer.
+template <class T>
+using MixerOutput = std::variant<std::monostate, View<T, 3>, ResidualNorm<T>>;
 
 /// A layer's input is projected, each token by itself; then a walk goes over the chunks of a record in one
 /// direction, with a state of its own. Causal mixers are only ever walked forward.
@@ -60,12 +67,11 @@ class Mixer {
   /// x [B, T, D] -> projected [B, T, projected_width].
   virtual void project(Direction direction, View<const T, 3> x, View<T, 3> projected,
                        Context& context) const = 0;
-  /// projected -> y [B, T, D]; state [B, state_floats] goes from before the walk over the chunk to after it;
-  /// valid [B]. With `keep`, returns what backward needs, stored there; without, nullptr. y may be empty
-  /// where nothing but that and the state is wanted.
+  /// projected -> output; state [B, state_floats] goes from before the walk over the chunk to after it;
+  /// valid [B]. With `keep`, returns what backward needs, stored there; without, nullptr.
   virtual std::unique_ptr<Saved> forward(Direction direction, View<const T, 3> projected,
                                          View<float, 2> state, View<const std::int64_t, 1> valid,
-                                         View<T, 3> y, Arena* keep, const Trail& trail,
+                                         const MixerOutput<T>& output, Arena* keep, const Trail& trail,
                                          Context& context) const = 0;
 
   /// d_y [B, T, D] -> d_projected, overwritten; d_state [B, state_floats] goes from the gradient of the

@@ -70,19 +70,16 @@ std::size_t ReadoutStage<T>::size_bytes() const {
 }
 
 template <class T>
-View<float, 3> ReadoutStage<T>::features(View<float, 3> residual, View<T, 3> hidden, Arena& arena,
+View<float, 3> ReadoutStage<T>::features(View<float, 3> residual, View<const T, 3> normed, Arena& arena,
                                          Context& context) const {
-  const Arena::Scope scope(context.scratch);
-  const auto normed = context.scratch.take<T, 3>(hidden.shape);
-  backbone_.finish(residual, hidden, residual, normed, context);
   if (options_.layer > 0) return residual;
-  const auto features = arena.take<float, 3>({hidden.shape[0], hidden.shape[1], features_width_});
+  const auto features = arena.take<float, 3>({normed.shape[0], normed.shape[1], features_width_});
   if (needs_logits()) {
-    backbone_.logits(rows<const T>(normed), rows(features), context);
+    backbone_.logits(rows(normed), rows(features), context);
   } else if constexpr (std::is_same_v<T, float>) {
     copy(normed, features, context);
   } else {
-    convert(rows<const T>(normed), rows(features), context);
+    convert(rows(normed), rows(features), context);
   }
   return features;
 }
@@ -97,16 +94,13 @@ void ReadoutStage<T>::join_strands(View<float, 4> features, View<const std::int6
 template <class T>
 void ReadoutStage<T>::compute(const InferenceChunk<T>& chunk, Arena& arena, ReadoutLanding& landing,
                               Context& context) {
-  const Arena::Scope scope(context.scratch);
   const bool ends = any(chunk.batch.ends);
-  const std::int64_t lanes = chunk.hidden.shape[0];
+  const std::int64_t lanes = chunk.normed.shape[0];
   View<float, 3> features = chunk.joined;
   if (pools() && options_.layer == InferenceOptions::kFinal) {
-    const auto normed = context.scratch.take<T, 3>(chunk.hidden.shape);
-    backbone_.finish(chunk.residual, chunk.hidden, chunk.residual, normed, context);
-    pool<T>(chunk, normed, context);
+    pool<T>(chunk, chunk.normed, context);
   } else if (features.empty()) {
-    features = this->features(chunk.residual, chunk.hidden, arena, context);
+    features = this->features(chunk.residual, chunk.normed, arena, context);
   }
   switch (options_.readout) {
     case Readout::tokens:
@@ -153,7 +147,7 @@ View<const float, 3> ReadoutStage<T>::first_strands(View<const float, 3> feature
 /// Of the chunk's lanes, so far; 0 where a record starts.
 template <class T>
 View<double, 2> ReadoutStage<T>::surprisal_of(const InferenceChunk<T>& chunk, Context& context) {
-  const std::int64_t lanes = chunk.hidden.shape[0];
+  const std::int64_t lanes = chunk.normed.shape[0];
   reserve_lanes(surprisal_, lanes, 1, context);
   const View<double, 2> surprisal = surprisal_.view().slice(0, lanes);
   if (!chunk.starts.empty()) fill_marked_rows(surprisal, chunk.starts, 0.0, context);

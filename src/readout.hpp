@@ -1,4 +1,4 @@
-// From a chunk's hidden rows to what Inference delivers, in two steps: compute() puts the work on the device,
+// From a chunk's rows to what Inference delivers, in two steps: compute() puts the work on the device,
 // deliver() hands over what came of it, as soon as it is on the host. Lanes carry what spans chunks: the
 // running pool, and the logits of the last token, which predict the next chunk's first.
 #pragma once
@@ -22,8 +22,8 @@ struct InferenceChunk {
   View<const std::uint8_t, 2> tokens;        // [L, T]
   View<const std::int64_t, 1> valid;         // [L]
   View<const std::uint8_t, 1> starts;        // [L]  empty where no lane starts
-  View<float, 3> residual;                   // [L, T, D]  compute() takes it over, and hidden
-  View<T, 3> hidden;                         // [L, T, D]
+  View<float, 3> residual;                   // [L, T, D]  of those layers; compute() takes it over
+  View<const T, 3> normed;                   // [L, T, D]  of the norm that follows
   View<const std::int32_t, 1> targets = {};  // [L * T]  of Readout::masked_log_likelihood
   View<float, 3> joined = {};                // [L, T, features_width]  where joins_strands()
 };
@@ -48,9 +48,9 @@ class ReadoutStage {
   /// Whether features() of all chunks of a record have to be put through join_strands() before compute()
   /// takes them chunk by chunk.
   bool joins_strands() const;
-  /// The rows that are read out, [L, T, features_width], in `arena` or in place of residual. Takes over
-  /// residual and hidden.
-  View<float, 3> features(View<float, 3> residual, View<T, 3> hidden, Arena& arena, Context& context) const;
+  /// The rows that are read out, [L, T, features_width], in `arena` or residual itself, which is taken over.
+  View<float, 3> features(View<float, 3> residual, View<const T, 3> normed, Arena& arena,
+                          Context& context) const;
   std::int64_t features_width() const { return features_width_; }
   /// features [chunks, L, T, features_width]; length [L] as of a SheetView.
   void join_strands(View<float, 4> features, View<const std::int64_t, 1> length, Context& context) const;

@@ -62,12 +62,10 @@ class TokenHead final : public TrainingHead<T> {
     fill(d_lm_head_.view(), 0.0F, context);
   }
 
-  void forward(const TrainingChunk& chunk, View<const float, 3> residual, View<const T, 3> hidden,
-               Context& context) override {
+  void forward(const TrainingChunk& chunk, View<const T, 3> normed, Context& context) override {
     const Arena::Scope scope(context.scratch);
-    const Normed<T> normed = finish<T>(backbone_, residual, hidden, context);
-    if (strands_ > 1) return join(chunk, normed.out, context);
-    count({.logits = logits(normed.out, context), .target = targets_of(chunk, context)}, context);
+    if (strands_ > 1) return join(chunk, normed, context);
+    count({.logits = logits(normed, context), .target = targets_of(chunk, context)}, context);
   }
 
   void backward(const TrainingChunk& chunk, View<const float, 3> residual, View<T, 3> hidden,
@@ -187,10 +185,8 @@ class ClassificationHead final : public TrainingHead<T> {
     if (gradients_ != nullptr) head_.add_gradient_to(*gradients_, context);
   }
 
-  void forward(const TrainingChunk& chunk, View<const float, 3> residual, View<const T, 3> hidden,
-               Context& context) override {
-    const Arena::Scope scope(context.scratch);
-    pool(chunk, finish<T>(backbone_, residual, hidden, context).out, context);
+  void forward(const TrainingChunk& chunk, View<const T, 3> normed, Context& context) override {
+    pool(chunk, normed, context);
   }
 
   void backward(const TrainingChunk& chunk, View<const float, 3> residual, View<T, 3> hidden,

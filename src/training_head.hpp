@@ -35,11 +35,10 @@ class TrainingHead {
   /// chunks of a bundle, first to last, before backward() is for any. Bundles of a single chunk go to
   /// backward() alone.
   virtual bool needs_whole_sequence() const = 0;
-  /// Adds the chunk's loss to totals(); residual and hidden, [L, T, D], are those of the last layer.
-  virtual void forward(const TrainingChunk& chunk, View<const float, 3> residual, View<const T, 3> hidden,
-                       Context& context) = 0;
-  /// As forward (but for what forward has seen), then turns hidden into the gradient of the last layer's
-  /// output and writes that of the residual.
+  /// Adds the chunk's loss to totals(); normed [L, T, D] is behind the final norm.
+  virtual void forward(const TrainingChunk& chunk, View<const T, 3> normed, Context& context) = 0;
+  /// As forward (but for what forward has seen), of the last layer's residual and hidden, [L, T, D]; then
+  /// turns hidden into the gradient of that layer's output and writes that of the residual.
   virtual void backward(const TrainingChunk& chunk, View<const float, 3> residual, View<T, 3> hidden,
                         View<float, 3> d_residual, Context& context) = 0;
 

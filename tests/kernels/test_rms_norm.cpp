@@ -58,22 +58,24 @@ void add(const Doubles& from, Doubles& to) {
   for (std::size_t i = 0; i < to.size(); ++i) to[i] += from.at(i);
 }
 
-enum class Residual { in_place, apart };
+enum class Outputs { in_place, apart };
 
 template <class T>
-void check_forward(const Case& c, bool with_hidden, Residual where) {
+void check_forward(const Case& c, bool with_hidden, Outputs where) {
   Operands op(c);
   Guarded<T, 2> hidden({c.rows, c.channels}, c.gap + 1);
   hidden.fill([&] { return op.random.normal(0, c.scale); });
   Doubles total = op.residual.values();
   if (with_hidden) add(hidden.values(), total);
-  Guarded<float, 2> apart({c.rows, c.channels}, c.gap + 2);
-  Guarded<T, 2> normed({c.rows, c.channels}, c.gap);
-  const bool in_place = where == Residual::in_place;
+  Guarded<float, 2> total_apart({c.rows, c.channels}, c.gap + 2);
+  Guarded<T, 2> normed_apart({c.rows, c.channels}, c.gap);
+  const bool in_place = where == Outputs::in_place;
+  Guarded<float, 2>& total_out = in_place ? op.residual : total_apart;
+  Guarded<T, 2>& normed = in_place && with_hidden ? hidden : normed_apart;
   const Doubles before = op.residual.values();
   rms_norm_forward<T>(op.residual, with_hidden ? View<const T, 2>(hidden) : View<const T, 2>(), op.weight,
-                      kEpsilon, {in_place ? op.residual : apart, normed}, op.context);
-  expect_near("residual", (in_place ? op.residual : apart).values(), total, tolerance::kForward);
+                      kEpsilon, {total_out, normed}, op.context);
+  expect_near("residual", total_out.values(), total, tolerance::kForward);
   expect_near("normed", normed.values(), reference::rms_norm(op.after(total)), forward_tolerance<T>());
   if (!in_place) {
     EXPECT_EQ(op.residual.values(), before);
@@ -105,7 +107,7 @@ LONGSTRAND_DEVICE_TEST(RmsNorm, AgreesWithTheReference) {
   on_each_target([] {
     for (const Case& each : kCases) {
       SCOPED_TRACE(each.reason);
-      for (const Residual where : {Residual::in_place, Residual::apart}) {
+      for (const Outputs where : {Outputs::in_place, Outputs::apart}) {
         check_forward<float>(each, true, where);
         check_forward<float>(each, false, where);
         check_forward<bfloat16>(each, true, where);

@@ -1,0 +1,122 @@
+#include <gtest/gtest.h>
+
+#include "kernels/linear.hpp"
+#include "tests/support/each_target.hpp"
+#include "tests/support/guarded.hpp"
+#include "tests/support/random.hpp"
+#include "tests/support/reference_linear.hpp"
+#include "tests/support/reference_rms_norm.hpp"
+#include "tests/support/tolerances.hpp"
+
+namespace longstrand {
+namespace {
+
+using reference::Doubles;
+using reference::LinearShape;
+
+constexpr float kEpsilon = 1e-5F;
+
+struct Case {
+  LinearShape shape;
+  std::int64_t gap;  // between rows: operands are columns of wider arrays
+  double scale;      // of the residual
+  const char* reason;
+};
+
+const std::vector<Case> kCases = {
+    {{1, 1, 1}, 0, 1, "the smallest"},
+    {{1, 512, 256}, 0, 1, "a decoding step's"},
+    {{4, 256, 128}, 0, 1, "of a few lanes"},
+    {{64, 512, 256}, 0, 1, "a chunk of the larger small model"},
+    {{64, 256, 128}, 0, 1, "a chunk of the smaller one"},
+    {{127, 512, 256}, 0, 1, "a row less than a tile"},
+    {{128, 512, 256}, 8, 1, "a tile, its rows apart"},
+    {{129, 256, 128}, 0, 1, "a row more than a tile"},
+    {{700, 512, 256}, 0, 1, "several tiles, the last one ragged"},
+    {{257, 256, 128}, 8, 1, "the same, rows apart"},
+    {{200, 320, 256}, 0, 1, "inner channels of another number"},
+    {{300, 64, 128}, 0, 1, "few inner channels"},
+    {{300, 33, 65}, 3, 1, "no extent a multiple of a vector"},
+    {{17, 7, 5}, 11, 1, "extents below a vector, odd gaps"},
+    {{130, 256, 768}, 0, 1, "a wide model"},
+    {{130, 512, 256}, 0, 1e3, "a residual that has grown"},
+    {{130, 512, 256}, 0, 1e-4, "a small one"},
+};
+
+/// The product may be rounded to T before it is added.
+template <class T>
+void expect_residual(const Doubles& actual, const Doubles& before, const Doubles& product) {
+  double largest = 0;
+  for (const double value : product) largest = std::max(largest, std::abs(value));
+  const double room = (std::is_same_v<T, float> ? tolerance::kForward : tolerance::kForwardBFloat16).relative;
+  ASSERT_EQ(actual.size(), before.size());
+  for (std::size_t i = 0; i < actual.size(); ++i) {
+    const double error = std::abs(actual[i] - (before[i] + product[i]));
+    ASSERT_FALSE(!(error <= room * largest + tolerance::kForward.relative * std::abs(before[i])))
+        << "residual[" << i << "] is " << actual[i] << ", expected " << before[i] + product[i];
+  }
+}
+
+template <class T>
+void check(const Case& c) {
+  const LinearShape& shape = c.shape;
+  Random random(static_cast<std::uint64_t>(shape.rows * 1'000'003 + shape.in * 1009 + shape.out));
+  Context context{device_under_test()};
+  Guarded<T, 2> x({shape.rows, shape.in}, c.gap);
+  Guarded<float, 2> weight({shape.out, shape.in}), residual({shape.rows, shape.out}, c.gap);
+  Guarded<float, 1> norm_weight({shape.out});
+  Guarded<T, 2> normed({shape.rows, shape.out}, c.gap);
+  const double spread = 1 / std::sqrt(static_cast<double>(shape.in));
+  x.fill([&] { return random.normal(); });
+  weight.fill([&] { return to_double(from_double<T>(random.normal(0, spread))); });
+  residual.fill([&] { return random.normal(0, c.scale); });
+  norm_weight.fill([&] { return random.normal(1, 0.2); });
+  PackedLinear<T> packed;
+  packed.pack(weight, false, context);
+
+  const Doubles before = residual.values();
+  const Doubles product = reference::linear(shape, x.values(), weight.values());
+  linear_norm_forward<T>(x, packed, {residual, norm_weight, kEpsilon, normed}, context);
+  const Doubles total = residual.values();
+  expect_residual<T>(total, before, product);
+  expect_near("normed", normed.values(),
+              reference::rms_norm({shape.rows, shape.out, kEpsilon, total, norm_weight.values()}),
+              forward_tolerance<T>());
+}
+
+LONGSTRAND_DEVICE_TEST(LinearNorm, AgreesWithTheReference) {
+  on_each_target([] {
+    for (const Case& each : kCases) {
+      SCOPED_TRACE(each.reason);
+      check<float>(each);
+      check<bfloat16>(each);
+    }
+  });
+}
+
+LONGSTRAND_DEVICE_TEST(LinearNorm, TakesAnyNumberOfRows) {
+  for (const std::int64_t rows : {5, 63, 65, 191, 192, 193, 255, 256, 383, 385, 513}) {
+    SCOPED_TRACE(rows);
+    check<bfloat16>({{rows, 512, 256}, 0, 1, ""});
+    check<bfloat16>({{rows, 256, 128}, 0, 1, ""});
+  }
+}
+
+LONGSTRAND_DEVICE_TEST(LinearNorm, RefusesOperandsThatDoNotFit) {
+  Context context{device_under_test()};
+  Guarded<float, 2> x({3, 5}), weight({4, 5}), fits({3, 4}), narrow({3, 3});
+  Guarded<float, 1> norm_weight({4}), short_weight({3});
+  for (Guarded<float, 2>* operand : {&x, &weight, &fits}) operand->fill([] { return 1.0; });
+  PackedLinear<float> packed;
+  packed.pack(weight, false, context);
+  const auto forward = [&](View<const float, 2> input, const ResidualNorm<float>& norm) {
+    linear_norm_forward<float>(input, packed, norm, context);
+  };
+  EXPECT_THROW(forward(fits, {fits, norm_weight, kEpsilon, fits}), std::logic_error);
+  EXPECT_THROW(forward(x, {narrow, norm_weight, kEpsilon, fits}), std::logic_error);
+  EXPECT_THROW(forward(x, {fits, short_weight, kEpsilon, fits}), std::logic_error);
+  EXPECT_THROW(forward(x, {fits, norm_weight, kEpsilon, narrow}), std::logic_error);
+}
+
+}  // namespace
+}  // namespace longstrand
