@@ -1,4 +1,5 @@
 #include "kernels/cuda_few_rows.cuh"
+#include "kernels/cuda_math.cuh"
 #include "kernels/cuda_packet.cuh"
 #include "kernels/cuda_reduce.cuh"
 
@@ -14,6 +15,7 @@ struct Operands {
   std::int64_t x_stride;
   const T* weight;
   std::int64_t weight_stride;
+  const float* softplus_bias;  // null: the product alone
   Out* y;
   std::int64_t y_stride;
   std::int64_t outputs, inputs;
@@ -43,19 +45,24 @@ __global__ void __launch_bounds__(kOutputs* kWarp) few_rows_kernel(const Operand
   sum_over_group<kWarp>(sums);
 #pragma unroll
   for (int row = 0; row < kRows; ++row) {
-    if (lane == row && row < op.rows) op.y[row * op.y_stride + output] = from_float<Out>(sums[row]);
+    if (lane != row || row >= op.rows) continue;
+    const float sum = sums[row];
+    op.y[row * op.y_stride + output] =
+        from_float<Out>(op.softplus_bias != nullptr ? softplus(sum + op.softplus_bias[output]) : sum);
   }
 }
 
 }  // namespace
 
 template <class T, class Out>
-void multiply_few_rows(View<const T, 2> x, View<const T, 2> weight, View<Out, 2> y, Context& context) {
+void multiply_few_rows(View<const T, 2> x, View<const T, 2> weight, View<const float, 1> softplus_bias,
+                       View<Out, 2> y, Context& context) {
   constexpr int kWidest = 16 / sizeof(T);
   const Operands<T, Out> op{.x = x.data,
                             .x_stride = x.stride[0],
                             .weight = weight.data,
                             .weight_stride = weight.stride[0],
+                            .softplus_bias = softplus_bias.data,
                             .y = y.data,
                             .y_stride = y.stride[0],
                             .outputs = y.shape[1],
@@ -72,9 +79,11 @@ void multiply_few_rows(View<const T, 2> x, View<const T, 2> weight, View<Out, 2>
   check_launch("matrix product of a few rows");
 }
 
-template void multiply_few_rows(View<const float, 2>, View<const float, 2>, View<float, 2>, Context&);
-template void multiply_few_rows(View<const bfloat16, 2>, View<const bfloat16, 2>, View<bfloat16, 2>,
-                                Context&);
-template void multiply_few_rows(View<const bfloat16, 2>, View<const bfloat16, 2>, View<float, 2>, Context&);
+template void multiply_few_rows(View<const float, 2>, View<const float, 2>, View<const float, 1>,
+                                View<float, 2>, Context&);
+template void multiply_few_rows(View<const bfloat16, 2>, View<const bfloat16, 2>, View<const float, 1>,
+                                View<bfloat16, 2>, Context&);
+template void multiply_few_rows(View<const bfloat16, 2>, View<const bfloat16, 2>, View<const float, 1>,
+                                View<float, 2>, Context&);
 
 }  // namespace longstrand::cuda

@@ -72,7 +72,7 @@ void DeviceWeight<T>::pack(View<const float, 2> weight, Context& context) {
 
 template <class T, class Out>
 void linear_forward(View<const T, 2> x, View<const T, 2> weight, View<Out, 2> y, Context& context) {
-  if (x.shape[0] <= kFewRows) return multiply_few_rows(x, weight, y, context);
+  if (x.shape[0] <= kFewRows) return multiply_few_rows(x, weight, {}, y, context);
   multiply_rows(x, weight, true, y, GradientMode::overwrite, context);  // y = x W^T
 }
 

@@ -1,8 +1,9 @@
-// In bfloat16 the product, its bias and softplus are one kernel, which writes y once: a warp multiplies 16 rows
-// by 64 outputs at a time (mma.m16n8k16), with the weight of a block's outputs in shared memory. In float the
-// product is cuBLASLt's, and softplus follows in place.
+// In bfloat16 the product, its bias and softplus are one kernel, which writes y once: a warp multiplies 16
+// rows by 64 outputs at a time (mma.m16n8k16), with the weight of a block's outputs in shared memory. In
+// float the product is cuBLASLt's, and softplus follows in place. A few rows are cuda_few_rows.cuh's.
 #include <algorithm>
 
+#include "kernels/cuda_few_rows.cuh"
 #include "kernels/cuda_math.cuh"
 #include "kernels/cuda_packet.cuh"
 #include "kernels/linear_cuda.hpp"
@@ -29,6 +30,7 @@ __global__ void softplus_kernel(float* y, std::int64_t y_stride, const float* bi
 template <>
 void linear_softplus_forward(View<const float, 2> x, View<const float, 2> weight, View<const float, 1> bias,
                              View<float, 2> y, Context& context) {
+  if (x.shape[0] <= kFewRows) return multiply_few_rows(x, weight, bias, y, context);
   linear_forward<float, float>(x, weight, y, context);
   const auto blocks = static_cast<unsigned>(std::min<std::int64_t>(y.shape[0], 1 << 20));
   softplus_kernel<<<blocks, kThreads, 0, stream_of(context)>>>(y.data, y.stride[0], bias.data, y.shape[0],
@@ -265,6 +267,7 @@ __global__ void __launch_bounds__(kThreads, kBlocksOfMultiprocessor)
 template <>
 void linear_softplus_forward(View<const bfloat16, 2> x, View<const bfloat16, 2> weight,
                              View<const float, 1> bias, View<bfloat16, 2> y, Context& context) {
+  if (x.shape[0] <= kFewRows) return multiply_few_rows(x, weight, bias, y, context);
   constexpr int kMostShared_bytes = 64 << 10;
   Operands op{.x = x.data,
               .x_stride = x.stride[0],
