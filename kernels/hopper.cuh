@@ -56,6 +56,13 @@ __device__ inline unsigned shared_address(const void* pointer) {
   return static_cast<unsigned>(__cvta_generic_to_shared(pointer));
 }
 
+/// Of the same place in the shared memory of block `rank` of the cluster.
+__device__ inline unsigned address_in_block(const void* pointer, unsigned rank) {
+  unsigned address;
+  asm("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(address) : "r"(shared_address(pointer)), "r"(rank));
+  return address;
+}
+
 /// Where in a block of a tile the piece of 16 bytes lies that is the `piece`-th of row `row`.
 __device__ inline int swizzled_offset_bytes(int row, int piece) {
   return row * kBlockRow_bytes + ((piece ^ (row % 8)) * 16);
@@ -70,6 +77,12 @@ class Barrier {
   }
   __device__ void arrive() {
     asm volatile("mbarrier.arrive.shared.b64 _, [%0];" ::"r"(shared_address(this)) : "memory");
+  }
+  /// At the barrier in the same place of block `rank` of the cluster. What the thread has written is not
+  /// promised to be seen there.
+  __device__ void arrive_at(unsigned rank) {
+    asm volatile("mbarrier.arrive.shared::cluster.b64 _, [%0];" ::"r"(address_in_block(this, rank))
+                 : "memory");
   }
   /// Arrives, and has the phase wait for so many bytes of copies as well.
   __device__ void arrive_expecting(unsigned size_bytes) {
@@ -109,6 +122,33 @@ __device__ inline void copy_tile(const CUtensorMap& map, void* to, Barrier& arri
       "[%2];" ::"r"(shared_address(to)),
       "l"(&map), "r"(shared_address(&arrived)), "r"(column), "r"(row), "r"(lane)
       : "memory");
+}
+
+/// The same for all blocks of the cluster that `ranks` has the bits of, to the same place in each, where the
+/// same barrier counts.
+__device__ inline void copy_tile_to(std::uint16_t ranks, const CUtensorMap& map, void* to, Barrier& arrived,
+                                    int column, int row, int lane) {
+  asm volatile(
+      "cp.async.bulk.tensor.3d.shared::cluster.global.tile.mbarrier::complete_tx::bytes.multicast::cluster "
+      "[%0], [%1, {%3, %4, %5}], [%2], %6;" ::"r"(shared_address(to)),
+      "l"(&map), "r"(shared_address(&arrived)), "r"(column), "r"(row), "r"(lane), "h"(ranks)
+      : "memory");
+}
+
+/// Writes to the same place in block `rank` of the cluster, where the same barrier counts the bytes.
+__device__ inline void send(float value, float* to, Barrier& arrived, unsigned rank) {
+  asm volatile("st.async.shared::cluster.mbarrier::complete_tx::bytes.b32 [%0], %1, [%2];" ::"r"(
+                   address_in_block(to, rank)),
+               "r"(__float_as_uint(value)), "r"(address_in_block(&arrived, rank))
+               : "memory");
+}
+
+/// Of all threads of the cluster.
+__device__ inline void sync_cluster() {
+  asm volatile(
+      "barrier.cluster.arrive.release.aligned;\n"
+      "barrier.cluster.wait.acquire.aligned;\n" ::
+          : "memory");
 }
 
 // Barriers of some warps of the block, by number 1 to 15; 0 is __syncthreads. `threads` counts those that

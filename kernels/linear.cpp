@@ -111,8 +111,16 @@ template <class T>
 void linear_norm_forward(View<const T, 2> x, const PackedLinear<T>& weight, const ResidualNorm<T>& norm,
                          Context& context) {
   const std::int64_t m = x.shape[0], channels = weight.out_features();
+  require_shape("linear_norm_forward: x", x, {m, weight.in_features()});
   require_shape("linear_norm_forward: residual", norm.residual, {m, channels});
   require_shape("linear_norm_forward: norm", norm.weight, {channels});
+  require_shape("linear_norm_forward: normed", norm.normed, {m, channels});
+  if constexpr (kCudaBuilt && std::is_same_v<T, bfloat16>) {
+    if (context.device.kind == DeviceKind::cuda && m > 0 &&
+        cuda::linear_norm_forward(x, weight.impl().on_device.view(), norm, context)) {
+      return;
+    }
+  }
   // The product lies for a while where its sum is put, normed.
   linear_forward<T, T>(x, weight, norm.normed, context);
   rms_norm_forward<T>(norm.residual, norm.normed, norm.weight, norm.epsilon, {norm.residual, norm.normed},

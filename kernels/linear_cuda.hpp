@@ -3,6 +3,7 @@
 #pragma once
 
 #include "kernels/context.hpp"
+#include "kernels/linear.hpp"
 #include "kernels/view.hpp"
 
 namespace longstrand::cuda {
@@ -27,6 +28,11 @@ void linear_forward(View<const T, 2> x, View<const T, 2> weight, View<Out, 2> y,
 template <class T>
 void linear_softplus_forward(View<const T, 2> x, View<const T, 2> weight, View<const float, 1> bias,
                              View<T, 2> y, Context& context);
+
+/// Returns false, with nothing done, where there is no kernel that does all of it: on a Hopper GPU there is
+/// one for many rows of 128 or 256 outputs, which adds the product unrounded.
+bool linear_norm_forward(View<const bfloat16, 2> x, View<const bfloat16, 2> weight,
+                         const ResidualNorm<bfloat16>& norm, Context& context);
 
 template <class T>
 void linear_backward_input(View<const T, 2> d_y, View<const T, 2> weight, View<T, 2> d_x, GradientMode mode,

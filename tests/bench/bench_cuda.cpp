@@ -271,6 +271,28 @@ void bench_norm(std::int64_t tokens, std::int64_t width) {
          {}, elements * 16);
 }
 
+/// out_proj, its sum with the residual and the norm that follows.
+void bench_linear_norm(std::int64_t tokens, std::int64_t in, std::int64_t out) {
+  if (!wanted("linear norm")) return;
+  using T = bfloat16;
+  Context context(kGpu);
+  const auto x = random_array<T, 2>({tokens, in}, context);
+  const auto residual = random_array<float, 2>({tokens, out}, context);
+  const auto weight = random_array<float, 2>({out, in}, context);
+  const auto norm_weight = random_array<float, 1>({out}, context);
+  const Array<T, 2> normed({tokens, out}, kGpu);
+  PackedLinear<T> packed;
+  packed.pack(weight.view(), false, context);
+  const double ms = median_ms(
+      [&] {
+        linear_norm_forward<T>(x.view(), packed, {residual.view(), norm_weight.view(), 1e-5F, normed.view()},
+                               context);
+      },
+      [&] { context.synchronize(); });
+  const std::string shape = std::to_string(in) + " -> " + std::to_string(out) + ", " + std::to_string(tokens);
+  report("linear norm " + shape, {ms, 0}, {}, static_cast<double>(tokens * (2 * in + 10 * out)));
+}
+
 void bench_linear_softplus(std::int64_t tokens, std::int64_t in, std::int64_t out) {
   if (!wanted("linear softplus")) return;
   using T = bfloat16;
@@ -441,6 +463,9 @@ void run_all() {
   bench_linear("x_proj", kMi, 512, 48, 0.29);
   bench_linear("dt_proj", kMi, 16, 512, 0);
   bench_linear_softplus(kMi, 16, 512);
+  bench_linear_norm(kMi, 512, 256);
+  bench_linear_norm(kMi / 8, 512, 256);
+  bench_linear_norm(kMi, 256, 128);
   bench_linear("out_proj", kMi, 512, 256, 0.45);
   bench_inference(128, 4, 1, kMi, {54.6, 14, 8});
   bench_inference(256, 8, 1, kMi, {129.5, 50, 32});

@@ -1,5 +1,7 @@
 #include <gtest/gtest.h>
 
+#include <cmath>
+
 #include "kernels/linear.hpp"
 #include "tests/support/each_target.hpp"
 #include "tests/support/guarded.hpp"
@@ -28,14 +30,7 @@ const std::vector<Case> kCases = {
     {{1, 512, 256}, 0, 1, "a decoding step's"},
     {{4, 256, 128}, 0, 1, "of a few lanes"},
     {{64, 512, 256}, 0, 1, "a chunk of the larger small model"},
-    {{64, 256, 128}, 0, 1, "a chunk of the smaller one"},
-    {{127, 512, 256}, 0, 1, "a row less than a tile"},
-    {{128, 512, 256}, 8, 1, "a tile, its rows apart"},
-    {{129, 256, 128}, 0, 1, "a row more than a tile"},
-    {{700, 512, 256}, 0, 1, "several tiles, the last one ragged"},
-    {{257, 256, 128}, 8, 1, "the same, rows apart"},
-    {{200, 320, 256}, 0, 1, "inner channels of another number"},
-    {{300, 64, 128}, 0, 1, "few inner channels"},
+    {{65, 256, 128}, 8, 1, "a chunk of the smaller one and a bit, rows apart"},
     {{300, 33, 65}, 3, 1, "no extent a multiple of a vector"},
     {{17, 7, 5}, 11, 1, "extents below a vector, odd gaps"},
     {{130, 256, 768}, 0, 1, "a wide model"},
@@ -94,11 +89,49 @@ LONGSTRAND_DEVICE_TEST(LinearNorm, AgreesWithTheReference) {
   });
 }
 
-LONGSTRAND_DEVICE_TEST(LinearNorm, TakesAnyNumberOfRows) {
-  for (const std::int64_t rows : {5, 63, 65, 191, 192, 193, 255, 256, 383, 385, 513}) {
-    SCOPED_TRACE(rows);
-    check<bfloat16>({{rows, 512, 256}, 0, 1, ""});
-    check<bfloat16>({{rows, 256, 128}, 0, 1, ""});
+/// Rows enough for a GPU's kernel that does all of it.
+const std::vector<Case> kManyRows = {
+    {{4224, 64, 256}, 0, 1, "a tile for each pair of an H200's multiprocessors"},
+    {{4225, 512, 256}, 8, 1, "a row more, rows apart"},
+    {{8511, 128, 256}, 0, 1, "two tiles each and a bit"},
+    {{12'750, 64, 256}, 1, 1, "three, rows an odd distance apart"},
+    {{4230, 704, 256}, 0, 1, "as many inputs as have room"},
+    {{4230, 96, 256}, 0, 1, "half a block of inputs"},
+    {{8448, 64, 128}, 0, 1, "a tile for each multiprocessor"},
+    {{8511, 256, 128}, 8, 1, "one and a bit, rows apart"},
+    {{25'345, 64, 128}, 0, 1, "three and a bit"},
+    {{8500, 64, 192}, 0, 1, "another number of outputs"},
+};
+
+LONGSTRAND_CUDA_TEST(LinearNorm, TakesManyRows) {
+  for (const Case& each : kManyRows) {
+    SCOPED_TRACE(each.reason);
+    check<bfloat16>(each);
+  }
+}
+
+/// No result depends on which of a GPU's blocks was first.
+LONGSTRAND_CUDA_TEST(LinearNorm, GivesTheSameAgain) {
+  constexpr std::int64_t kRows = 9000, kIn = 512, kOut = 256;
+  Context context{device_under_test()};
+  Random random(1);
+  Guarded<bfloat16, 2> x({kRows, kIn});
+  Guarded<float, 2> weight({kOut, kIn});
+  Guarded<float, 1> norm_weight({kOut});
+  x.fill([&] { return random.normal(); });
+  weight.fill([&] { return random.normal(0, 0.05); });
+  norm_weight.fill([&] { return random.normal(1, 0.2); });
+  PackedLinear<bfloat16> packed;
+  packed.pack(weight, false, context);
+  Doubles first_total, first_normed;
+  for (int time = 0; time < 5; ++time) {
+    Guarded<float, 2> residual({kRows, kOut});
+    Guarded<bfloat16, 2> normed({kRows, kOut});
+    residual.fill([value = 0.0]() mutable { return value = std::fmod(value + 0.37, 1.0); });
+    linear_norm_forward<bfloat16>(x, packed, {residual, norm_weight, kEpsilon, normed}, context);
+    if (time == 0) first_total = residual.values(), first_normed = normed.values();
+    EXPECT_EQ(residual.values(), first_total);
+    EXPECT_EQ(normed.values(), first_normed);
   }
 }
 

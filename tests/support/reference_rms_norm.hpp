@@ -27,8 +27,9 @@ inline double inverse_rms(const RmsNormOperands& op, std::int64_t row) {
 inline Doubles rms_norm(const RmsNormOperands& op) {
   Doubles out;
   for (std::int64_t m = 0; m < op.rows; ++m) {
+    const double s = inverse_rms(op, m);
     for (std::int64_t d = 0; d < op.channels; ++d) {
-      out.push_back(op.residual[m * op.channels + d] * inverse_rms(op, m) * op.weight[d]);
+      out.push_back(op.residual[m * op.channels + d] * s * op.weight[d]);
     }
   }
   return out;
