@@ -150,6 +150,26 @@ TEST_P(ChunkedInference, TheNumberOfLanesMayChange) {
   }
 }
 
+/// Kernels for many tokens of common widths, which smaller models and chunks never meet.
+LONGSTRAND_CUDA_TEST(Inference, ManyTokensAtATimeAreAsGoodAsFew) {
+  const std::vector<Tokens> records = {random_dna(9001, 1), random_dna(300, 2)};
+  for (const std::int64_t d_model : {128, 256}) {
+    const Model model({.d_model = d_model, .n_layer = 3}, 1);
+    for (const std::int64_t layer : {std::int64_t{2}, InferenceOptions::kFinal}) {
+      SCOPED_TRACE(testing::Message() << "d_model " << d_model << ", layer " << layer);
+      const InferenceOptions options{.readout = Readout::tokens, .layer = layer};
+      const RunResult exact = run_lanes(model, records, 9001, {.precision = Precision::fp32}, options);
+      for (const std::int64_t chunk : {9001, 4300, 100}) {
+        const RunResult got = run_lanes(model, records, chunk, {.precision = Precision::bf16}, options);
+        for (std::size_t r = 0; r < records.size(); ++r) {
+          EXPECT_LT(relative_error(got.values[r], exact.values[r]), tolerance::kGoldenLogitsBFloat16.relative)
+              << "record " << r << ", chunk " << chunk;
+        }
+      }
+    }
+  }
+}
+
 LONGSTRAND_DEVICE_TEST(Inference, LogLikelihoodIsTheSumOverItsBases) {
   const Model model = small_model();
   Tokens record = random_dna(130, 9);
