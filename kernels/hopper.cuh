@@ -30,9 +30,14 @@ inline CUtensorMap tile_map(const View<const bfloat16, 3>& x, int rows) {
   static const Encode encode = [] {
     void* function = nullptr;
     cudaDriverEntryPointQueryResult found{};
-    check(cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &function, 12000, cudaEnableDefault,
-                                           &found),
-          "look up cuTensorMapEncodeTiled");
+#if CUDART_VERSION >= 12050
+    const cudaError_t status = cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &function, 12000,
+                                                                cudaEnableDefault, &found);
+#else
+    const cudaError_t status =
+        cudaGetDriverEntryPoint("cuTensorMapEncodeTiled", &function, cudaEnableDefault, &found);
+#endif
+    check(status, "look up cuTensorMapEncodeTiled");
     if (found != cudaDriverEntryPointSuccess) throw std::runtime_error("the driver knows no tensor maps");
     return reinterpret_cast<Encode>(function);
   }();
