@@ -299,6 +299,28 @@ TEST_P(ChunkedTraining, GradientIsTheSlopeOfTheLoss) {
   EXPECT_NEAR(slope, step.grad_norm, 0.01 * step.grad_norm);
 }
 
+/// The walk ahead then takes kernels for many tokens of common widths, which the way back does not.
+LONGSTRAND_CUDA_TEST(Trainer, ManyTokensAtATimeGiveGradientsAsGoodAsFew) {
+  constexpr std::int64_t kTokens = 20000;
+  const Tokens record = random_dna(kTokens, 1);
+  const std::vector<TrainingSequence> batch = {sequence_of(record, 0)};
+  for (const std::int64_t d_model : {128, 256}) {
+    const auto gradients = [&](std::int64_t chunk, Precision precision) {
+      Model model({.d_model = d_model, .n_layer = 3}, 1);
+      Trainer trainer(model, on_device({.precision = precision, .chunk_tokens = chunk}), {});
+      trainer.step(batch, 1e-3);
+      const auto all = span_of(trainer.gradients().all());
+      return std::vector<float>(all.begin(), all.end());
+    };
+    const std::vector<float> exact = gradients(kTokens, Precision::fp32);
+    for (const std::int64_t chunk : {kTokens, std::int64_t{9000}, std::int64_t{1000}}) {
+      EXPECT_LT(relative_error(gradients(chunk, Precision::bf16), exact),
+                tolerance::kGoldenLogitsBFloat16.relative)
+          << "d_model " << d_model << ", chunk " << chunk;
+    }
+  }
+}
+
 LONGSTRAND_DEVICE_TEST(Trainer, AFrozenBackboneStaysAndTheHeadLearns) {
   Model model = small_model();
   model.set_classifier({.labels = {"a", "b"}}, 5);
