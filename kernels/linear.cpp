@@ -63,6 +63,11 @@ std::int64_t PackedLinear<T>::out_features() const {
   return impl_->out;
 }
 
+template <class T>
+View<const T, 2> cuda::device_weight(const PackedLinear<T>& weight) {
+  return weight.impl().on_device.view();
+}
+
 template <class T, class Out>
 void linear_forward(View<const T, 2> x, const PackedLinear<T>& weight, View<Out, 2> y, Context& context) {
   const std::int64_t m = x.shape[0];
@@ -173,6 +178,9 @@ bool has_bfloat16_products(Device device) {
 
 template class PackedLinear<float>;
 template class PackedLinear<bfloat16>;
+
+template View<const float, 2> cuda::device_weight(const PackedLinear<float>&);
+template View<const bfloat16, 2> cuda::device_weight(const PackedLinear<bfloat16>&);
 
 template void linear_forward(View<const float, 2>, const PackedLinear<float>&, View<float, 2>, Context&);
 template void linear_forward(View<const bfloat16, 2>, const PackedLinear<bfloat16>&, View<bfloat16, 2>,

@@ -22,6 +22,10 @@ class DeviceWeight {
   std::int64_t in_ = 0;
 };
 
+/// Of a weight that was packed on a GPU.
+template <class T>
+View<const T, 2> device_weight(const PackedLinear<T>& weight);
+
 template <class T, class Out>
 void linear_forward(View<const T, 2> x, View<const T, 2> weight, View<Out, 2> y, Context& context);
 

@@ -15,6 +15,7 @@
 
 #include "kernels/causal_conv.hpp"
 #include "kernels/linear.hpp"
+#include "kernels/linear_conv.hpp"
 #include "kernels/rms_norm.hpp"
 #include "kernels/selective_scan.hpp"
 #include "kernels/transfer.hpp"
@@ -271,6 +272,37 @@ void bench_norm(std::int64_t tokens, std::int64_t width) {
          {}, elements * 16);
 }
 
+/// in_proj and the convolution.
+void bench_linear_conv(std::int64_t lanes, std::int64_t tokens, std::int64_t in, std::int64_t channels) {
+  const std::string name = "linear conv " + std::to_string(in) + " -> " + std::to_string(channels) + ", " +
+                           std::to_string(lanes) + " x " + std::to_string(tokens);
+  if (!wanted(name)) return;
+  using T = bfloat16;
+  Context context(kGpu);
+  const auto x = random_array<T, 3>({lanes, tokens, in}, context);
+  const auto weight = random_array<float, 2>({2 * channels, in}, context);
+  const auto conv_weight = random_array<float, 2>({channels, 4}, context);
+  const auto bias = random_array<float, 1>({channels}, context);
+  const Array<float, 3> state({lanes, 3, channels}, kGpu);
+  const Array<std::int64_t, 1> valid({lanes}, kGpu);
+  const Array<T, 3> u({lanes, tokens, channels}, kGpu), xz({lanes, tokens, 2 * channels}, kGpu);
+  fill(valid.view(), tokens, context);
+  PackedLinear<T> packed;
+  packed.pack(weight.view(), false, context);
+  const LinearConvInput<T> input{.input = x.view(),
+                                 .weight = packed,
+                                 .conv_weight = conv_weight.view(),
+                                 .conv_bias = bias.view(),
+                                 .state = state.view(),
+                                 .valid = valid.view()};
+  const LinearConvOutput<T> output{
+      .u = u.view(), .z = xz.view().columns(channels, channels), .state = state.view()};
+  if (!linear_conv_forward<T>(input, output, context)) return;
+  const double ms =
+      median_ms([&] { linear_conv_forward<T>(input, output, context); }, [&] { context.synchronize(); });
+  report(name, {ms, 0}, {}, static_cast<double>(lanes * tokens * (in + 2 * channels)) * sizeof(T));
+}
+
 /// out_proj, its sum with the residual and the norm that follows.
 void bench_linear_norm(std::int64_t tokens, std::int64_t in, std::int64_t out) {
   if (!wanted("linear norm")) return;
@@ -463,6 +495,9 @@ void run_all() {
   bench_linear("x_proj", kMi, 512, 48, 0.29);
   bench_linear("dt_proj", kMi, 16, 512, 0);
   bench_linear_softplus(kMi, 16, 512);
+  bench_linear_conv(1, kMi, 256, 512);
+  bench_linear_conv(16, 8192, 256, 512);
+  bench_linear_conv(1, kMi, 128, 256);
   bench_linear_norm(kMi, 512, 256);
   bench_linear_norm(kMi / 8, 512, 256);
   bench_linear_norm(kMi, 256, 128);
