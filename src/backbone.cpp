@@ -64,16 +64,11 @@ void Backbone<T>::norm(int index, View<const float, 3> residual, View<const T, 3
 template <class T>
 void Backbone<T>::layer(int index, View<float, 3> residual, View<T, 3> normed, View<float, 2> state,
                         View<const std::int64_t, 1> valid, const Trail& trail, Context& context) const {
-  const Arena::Scope scope(context.scratch);
-  const Mixer<T>& mixer = *mixers_[index];
-  const auto projected =
-      context.scratch.take<T, 3>({normed.shape[0], normed.shape[1], mixer.projected_width()});
-  mixer.project(Direction::forward, normed, projected, context);
   const ResidualNorm<T> next{.residual = rows(residual),
                              .weight = norm_weights_[index + 1],
                              .epsilon = norm_epsilon_,
                              .normed = rows(normed)};
-  mixer.forward(Direction::forward, projected, state, valid, next, nullptr, trail, context);
+  mixers_[index]->infer(Direction::forward, normed, state, valid, next, trail, context);
 }
 
 template <class T>

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "kernels/linear_conv.hpp"
 #include "kernels/transfer.hpp"
 #include "src/random.hpp"
 
@@ -182,6 +183,37 @@ auto Mamba1<T>::forward(Direction direction, View<const T, 3> projected, View<fl
   if (for_backward) copy(state, a.state, context);
   causal_conv_forward<T>(conv_input(direction, projected, conv_state(state), valid), a.u, conv_state(state),
                          context);
+  scan_and_project(direction, projected, a, state, valid, output, trail, context);
+  return for_backward ? std::make_unique<Activations>(std::move(a)) : nullptr;
+}
+
+template <class T>
+void Mamba1<T>::infer(Direction direction, View<const T, 3> x, View<float, 2> state,
+                      View<const std::int64_t, 1> valid, const MixerOutput<T>& output, const Trail& trail,
+                      Context& context) const {
+  const Arena::Scope scope(context.scratch);
+  const auto projected = context.scratch.take<T, 3>({x.shape[0], x.shape[1], projected_width()});
+  const Activations a = take_activations(x.shape[0], x.shape[1], /*for_backward=*/false, context.scratch);
+  const LinearConvInput<T> input{.input = x,
+                                 .weight = projections_->in_proj_,
+                                 .conv_weight = conv_weight_,
+                                 .conv_bias = conv_bias_,
+                                 .state = conv_state(state),
+                                 .valid = valid,
+                                 .direction = direction};
+  const View<T, 3> z = projected.columns(d_inner_, d_inner_);
+  if (!linear_conv_forward<T>(input, {.u = a.u, .z = z, .state = conv_state(state)}, context)) {
+    project(direction, x, projected, context);
+    causal_conv_forward<T>(conv_input(direction, projected, conv_state(state), valid), a.u, conv_state(state),
+                           context);
+  }
+  scan_and_project(direction, projected, a, state, valid, output, trail, context);
+}
+
+template <class T>
+void Mamba1<T>::scan_and_project(Direction direction, View<const T, 3> projected, const Activations& a,
+                                 View<float, 2> state, View<const std::int64_t, 1> valid,
+                                 const MixerOutput<T>& output, const Trail& trail, Context& context) const {
   linear_forward<T, T>(rows<const T>(a.u), x_proj_, rows(a.x_dbl), context);
   linear_softplus_forward<T>(rows<const T>(a.x_dbl).columns(0, dt_rank_), dt_proj_, dt_proj_bias_, rows(a.dt),
                              context);
@@ -204,7 +236,6 @@ auto Mamba1<T>::forward(Direction direction, View<const T, 3> projected, View<fl
   } else if (const auto* next = std::get_if<ResidualNorm<T>>(&output)) {
     linear_norm_forward<T>(rows<const T>(a.y), out_proj, *next, context);
   }
-  return for_backward ? std::make_unique<Activations>(std::move(a)) : nullptr;
 }
 
 template <class T>

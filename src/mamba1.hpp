@@ -48,6 +48,8 @@ class Mamba1 final : public Mixer<T> {
   std::unique_ptr<Saved> forward(Direction direction, View<const T, 3> projected, View<float, 2> state,
                                  View<const std::int64_t, 1> valid, const MixerOutput<T>& output, Arena* keep,
                                  const Trail& trail, Context& context) const override;
+  void infer(Direction direction, View<const T, 3> x, View<float, 2> state, View<const std::int64_t, 1> valid,
+             const MixerOutput<T>& output, const Trail& trail, Context& context) const override;
   void backward(Direction direction, View<const T, 3> projected, const Saved& saved, View<const T, 3> d_y,
                 View<const std::int64_t, 1> valid, View<float, 2> d_state, View<T, 3> d_projected,
                 ParameterStore& gradients, Context& context) const override;
@@ -60,6 +62,10 @@ class Mamba1 final : public Mixer<T> {
                                Arena& arena) const;
   View<float, 3> conv_state(View<float, 2> state) const;  // [B, d_conv - 1, d_inner]
   View<float, 3> scan_state(View<float, 2> state) const;  // [B, d_state, d_inner]
+  /// What follows the convolution, from a.u on.
+  void scan_and_project(Direction direction, View<const T, 3> projected, const Activations& a,
+                        View<float, 2> state, View<const std::int64_t, 1> valid, const MixerOutput<T>& output,
+                        const Trail& trail, Context& context) const;
   CausalConvInput<T> conv_input(Direction direction, View<const T, 3> projected, View<const float, 3> state,
                                 View<const std::int64_t, 1> valid) const;
   SelectiveScanInput<T> scan_input(Direction direction, View<const T, 3> projected, const Activations& a,

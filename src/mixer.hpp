@@ -74,6 +74,16 @@ class Mixer {
                                          const MixerOutput<T>& output, Arena* keep, const Trail& trail,
                                          Context& context) const = 0;
 
+  /// project and forward with nothing kept. A mixer may have a quicker way.
+  virtual void infer(Direction direction, View<const T, 3> x, View<float, 2> state,
+                     View<const std::int64_t, 1> valid, const MixerOutput<T>& output, const Trail& trail,
+                     Context& context) const {
+    const Arena::Scope scope(context.scratch);
+    const auto projected = context.scratch.take<T, 3>({x.shape[0], x.shape[1], projected_width()});
+    project(direction, x, projected, context);
+    forward(direction, projected, state, valid, output, nullptr, trail, context);
+  }
+
   /// d_y [B, T, D] -> d_projected, overwritten; d_state [B, state_floats] goes from the gradient of the
   /// state after the walk to that of the state before it; parameter gradients are added to `gradients`.
   virtual void backward(Direction direction, View<const T, 3> projected, const Saved& saved,
