@@ -10,6 +10,7 @@
 #include "kernels/elementwise.hpp"
 #include "kernels/embedding.hpp"
 #include "kernels/linear.hpp"
+#include "kernels/linear_conv.hpp"
 #include "kernels/next_token.hpp"
 #include "kernels/pooling.hpp"
 #include "kernels/rms_norm.hpp"
@@ -205,6 +206,71 @@ LONGSTRAND_CUDA_TEST(FarOffsets, LinearSoftplus) {
                                         context());
     }
     y.expect_same_end("y", tolerance::kForwardBFloat16);
+  });
+}
+
+LONGSTRAND_CUDA_TEST(FarOffsets, LinearNorm) {
+  constexpr std::int64_t kInputs = 64, kOutputs = 128;
+  past_32_bits(kOutputs, [](std::int64_t rows) {
+    Far<bfloat16> x(rows, kInputs);
+    x.fill_end(normal(1));
+    Far<float> residual(rows, kOutputs);
+    residual.fill_end(normal(2));
+    Both<float, 2> weight({kOutputs, kInputs});
+    weight.fill(normal(3));
+    Both<float, 1> norm_weight({kOutputs});
+    norm_weight.fill(normal(4));
+    PackedLinear<bfloat16> packed;
+    packed.pack(weight.of(false), false, context());
+    const Far<bfloat16> normed(rows, kOutputs);
+    for (const bool end : kEnds) {
+      linear_norm_forward<bfloat16>(x.rows(end), packed,
+                                    {.residual = residual.rows(end),
+                                     .weight = norm_weight.of(end),
+                                     .epsilon = 1e-5F,
+                                     .normed = normed.rows(end)},
+                                    context());
+    }
+    residual.expect_same_end("residual", tolerance::kForwardBFloat16);
+    normed.expect_same_end("normed", tolerance::kForwardBFloat16);
+  });
+}
+
+LONGSTRAND_CUDA_TEST(FarOffsets, LinearConv) {
+  constexpr std::int64_t kChannels = 64, kTaps = 4;
+  past_32_bits(kChannels, [](std::int64_t rows) {
+    Far<bfloat16> input(rows, kChannels);
+    input.fill_end(normal(1));
+    Both<float, 2> weight({2 * kChannels, kChannels}), conv_weight({kChannels, kTaps});
+    weight.fill(normal(2)), conv_weight.fill(normal(3));
+    PackedLinear<bfloat16> packed;
+    packed.pack(weight.of(false), false, context());
+    const Both<float, 1> bias({kChannels});
+    const Both<float, 3> start({1, kTaps - 1, kChannels}), state({1, kTaps - 1, kChannels});
+    const Both<std::int64_t, 1> valid = all_valid(rows);
+    const Far<bfloat16> u(rows, kChannels), z(rows, kChannels);
+    if (!linear_conv_forward<bfloat16>({.input = input.lane(false),
+                                        .weight = packed,
+                                        .conv_weight = conv_weight.of(false),
+                                        .conv_bias = bias.of(false),
+                                        .state = start.of(false),
+                                        .valid = valid.of(false)},
+                                       {u.lane(false), z.lane(false), state.of(false)}, context())) {
+      GTEST_SKIP() << "no such kernel here";
+    }
+    const Array<bfloat16, 3> projected({1, kSlice, 2 * kChannels}, device_under_test());
+    linear_forward<bfloat16, bfloat16>(input.rows(true), packed, longstrand::rows(projected.view()),
+                                       context());
+    copy(longstrand::rows(projected.view()).columns(kChannels, kChannels), z.rows(true), context());
+    causal_conv_forward<bfloat16>({.x = projected.view().columns(0, kChannels),
+                                   .weight = conv_weight.of(true),
+                                   .bias = bias.of(true),
+                                   .state = start.of(true),
+                                   .valid = valid.of(true)},
+                                  u.lane(true), state.of(true), context());
+    u.expect_same_end("u", tolerance::kForwardBFloat16);
+    z.expect_same_end("z", tolerance::kForwardBFloat16);
+    state.expect_same("state", tolerance::kForwardBFloat16);
   });
 }
 
