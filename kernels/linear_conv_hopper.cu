@@ -150,8 +150,8 @@ class Group {
         *x_at(group_, row_of_sums() + half * 8, i * 4 + thread_ % 4) = rounded(sums + i * 16 + half * 2);
       }
     }
+    if (number + 1 < walk_.tiles && warp() == 3) hopper::arrive_threads(kWritten + group_, 64);
     hopper::sync_threads(kOfGroup + group_, kWarpgroup);
-    if (number + 1 < walk_.tiles && warp() == 0) hopper::arrive_threads(kWritten + group_, 64);
   }
 
   /// A thread's rows in the convolution.
