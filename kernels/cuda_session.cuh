@@ -45,6 +45,13 @@ class Session {
 /// The session of a Context on a CUDA device, made current on the calling thread.
 Session& session_of(Context& context);
 inline cudaStream_t stream_of(Context& context) { return session_of(context).stream; }
+/// Before a launch with so much dynamic shared memory, which may be more than kernels get unasked.
+template <class Kernel>
+void allow_shared_memory(Kernel kernel, std::size_t size_bytes, const char* what) {
+  check(
+      cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(size_bytes)),
+      what);
+}
 /// After every launch.
 inline void check_launch(const char* what) { check(cudaGetLastError(), what); }
 

@@ -261,9 +261,7 @@ __global__ void __launch_bounds__(kThreads, 1)
 
 template <int kSteps>
 void launch(const Operands& op, const CUtensorMap& input, Session& session) {
-  check(cudaFuncSetAttribute(linear_conv_kernel<kSteps>, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                             sizeof(Shared)),
-        "linear convolution: shared memory");
+  allow_shared_memory(linear_conv_kernel<kSteps>, sizeof(Shared), "linear convolution: shared memory");
   const int runs = std::clamp(session.multiprocessors / op.slices, 1, op.tiles);
   const auto blocks = static_cast<unsigned>(runs * op.slices);
   linear_conv_kernel<kSteps><<<blocks, kThreads, sizeof(Shared), session.stream>>>(op, input);

@@ -353,8 +353,7 @@ bool launch(Operands& op, View<const bfloat16, 2> x, Context& context) {
   config.stream = session.stream;
   config.attrs = &cluster;
   config.numAttrs = 1;
-  check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kMostShared_bytes),
-        "linear norm: shared memory");
+  allow_shared_memory(kernel, kMostShared_bytes, "linear norm: shared memory");
   int clusters = 0;  // at a time: not all multiprocessors need have a neighbour
   check(cudaOccupancyMaxActiveClusters(&clusters, kernel, &config), "linear norm: clusters");
   if (clusters == 0 || op.tiles < clusters) return false;

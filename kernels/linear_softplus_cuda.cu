@@ -288,8 +288,7 @@ void linear_softplus_forward(View<const bfloat16, 2> x, View<const bfloat16, 2> 
   const auto all_groups = static_cast<int>(ceil_div(y.shape[1], kGroup));
   op.groups = std::max(1, std::min({all_groups, kMostGroups, kMostShared_bytes / group_bytes}));
   const int shared_bytes = op.groups * group_bytes;
-  check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, shared_bytes),
-        "linear softplus: shared memory");
+  allow_shared_memory(kernel, shared_bytes, "linear softplus: shared memory");
   const auto columns = static_cast<unsigned>(ceil_div(all_groups, op.groups));
   // Blocks enough to fill the GPU: each brings its weight into shared memory once.
   const std::int64_t tiles = ceil_div(op.rows, kRows * (kWarps / op.groups));

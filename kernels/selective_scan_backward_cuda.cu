@@ -354,8 +354,7 @@ void launch_backward(const ScanOperands<T>& in, const SelectiveScanGradient<T>& 
       .d_d = d_d.data,
       .d_delta_bias = d_delta_bias.data};
   const auto kernel = in.first_state == 0 ? backward_scan<T, true> : backward_scan<T, false>;
-  check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, sizeof(Shared<T>)),
-        "selective scan: shared memory");
+  allow_shared_memory(kernel, sizeof(Shared<T>), "selective scan: shared memory");
   kernel<<<scan_grid(in.lanes, in.channels, in.segments), kScanThreads, sizeof(Shared<T>), session.stream>>>(
       in, results);
   check_launch("selective scan backward");

@@ -192,8 +192,7 @@ template <class T, bool kFirstGroup>
 void launch(const ScanOperands<T>& in, View<T, 3> out, const ForwardResults& results, Context& context) {
   const auto kernel = forward_scan<T, kFirstGroup>;
   constexpr std::size_t kShared_bytes = sizeof(typename TileLoader<T, 3, 2>::Shared);
-  check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kShared_bytes),
-        "selective scan: shared memory");
+  allow_shared_memory(kernel, kShared_bytes, "selective scan: shared memory");
   dim3 grid = scan_grid(in.lanes, in.channels, in.segments);
   const Arena::Scope scope(context.scratch);
   ForwardResults all = results;

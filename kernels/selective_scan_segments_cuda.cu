@@ -262,8 +262,7 @@ void scan_locally(const ScanOperands<T>& in, Rows<const T> d_out, const SegmentS
                   Context& context) {
   const auto kernel = local_scan<T, kPass>;
   constexpr std::size_t kShared_bytes = sizeof(typename LocalLoader<T, kPass>::Shared);
-  check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kShared_bytes),
-        "selective scan: shared memory");
+  allow_shared_memory(kernel, kShared_bytes, "selective scan: shared memory");
   for_each_state_group(in, [&](const ScanOperands<T>& group) {
     kernel<<<scan_grid(in.lanes, in.channels, in.segments), kScanThreads, kShared_bytes,
              stream_of(context)>>>(group, d_out, segments.state.data, segments.sum_dt.data);
