@@ -58,15 +58,24 @@ ctest --test-dir "$folder" --output-on-failure --tests-regex FarOffsets || faile
 say "tested far offsets"
 
 if [ "$sanitize" = 1 ]; then
-  # Whole case tables, without those that are long, or make CUDA return errors, by intent.
-  short='*Cuda.*-FarOffsets*:*TakesAnyNumberOfRows:*AnySplit*:*GivesTheSameBits*:*AFailedRecording*'
+  # Whole case tables, without those that are long, or make CUDA return errors, by intent. A tool takes a core
+  # and little of the GPU: many at a time.
+  export folder GTEST_TOTAL_SHARDS=4
+  export short='*Cuda.*-FarOffsets*:*ManyTokens*:*TakesAnyNumberOfRows:*AnySplit*:*GivesTheSameBits*:*AFailedRecording*'
+  sanitize_shard() { # TOOL PROGRAM SHARD
+    local log="$folder/$1-$2-$3.log"
+    GTEST_SHARD_INDEX=$3 compute-sanitizer --tool "$1" --error-exitcode 1 \
+      "$folder/tests/$2" --gtest_filter="$short" --gtest_brief=1 >"$log" 2>&1 && return
+    printf '== %s of %s, part %s: %s\n' "$1" "$2" "$3" "$log"
+    tail -n 40 "$log"
+    return 1
+  }
+  export -f sanitize_shard
   for tool in memcheck racecheck initcheck synccheck; do
-    for program in test_kernels test_src; do
-      compute-sanitizer --tool "$tool" --error-exitcode 1 \
-        "$folder/tests/$program" --gtest_filter="$short" --gtest_brief=1 || failed=1
-    done
-    say "compute-sanitizer $tool"
-  done
+    for part in {test_kernels,test_src}' '{0..3}; do echo "$tool $part"; done
+  done | xargs --max-procs $((threads < 16 ? threads : 16)) --max-args 3 bash -c 'sanitize_shard "$@"' _ || failed=1
+  unset GTEST_TOTAL_SHARDS
+  say "sanitized"
 fi
 
 if [ "$bench" = 1 ] && [ -x "$folder/tests/bench/bench_cuda" ]; then
