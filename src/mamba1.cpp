@@ -191,23 +191,23 @@ template <class T>
 void Mamba1<T>::infer(Direction direction, View<const T, 3> x, View<float, 2> state,
                       View<const std::int64_t, 1> valid, const MixerOutput<T>& output, const Trail& trail,
                       Context& context) const {
-  const Arena::Scope scope(context.scratch);
-  const auto projected = context.scratch.take<T, 3>({x.shape[0], x.shape[1], projected_width()});
-  const Activations a = take_activations(x.shape[0], x.shape[1], /*for_backward=*/false, context.scratch);
-  const LinearConvInput<T> input{.input = x,
-                                 .weight = projections_->in_proj_,
-                                 .conv_weight = conv_weight_,
-                                 .conv_bias = conv_bias_,
-                                 .state = conv_state(state),
-                                 .valid = valid,
-                                 .direction = direction};
-  const View<T, 3> z = projected.columns(d_inner_, d_inner_);
-  if (!linear_conv_forward<T>(input, {.u = a.u, .z = z, .state = conv_state(state)}, context)) {
-    project(direction, x, projected, context);
-    causal_conv_forward<T>(conv_input(direction, projected, conv_state(state), valid), a.u, conv_state(state),
-                           context);
+  {
+    const Arena::Scope scope(context.scratch);
+    const auto projected = context.scratch.take<T, 3>({x.shape[0], x.shape[1], projected_width()});
+    const Activations a = take_activations(x.shape[0], x.shape[1], /*for_backward=*/false, context.scratch);
+    const LinearConvInput<T> input{.input = x,
+                                   .weight = projections_->in_proj_,
+                                   .conv_weight = conv_weight_,
+                                   .conv_bias = conv_bias_,
+                                   .state = conv_state(state),
+                                   .valid = valid,
+                                   .direction = direction};
+    const View<T, 3> z = projected.columns(d_inner_, d_inner_);
+    if (linear_conv_forward<T>(input, {.u = a.u, .z = z, .state = conv_state(state)}, context)) {
+      return scan_and_project(direction, projected, a, state, valid, output, trail, context);
+    }
   }
-  scan_and_project(direction, projected, a, state, valid, output, trail, context);
+  Mixer<T>::infer(direction, x, state, valid, output, trail, context);
 }
 
 template <class T>
