@@ -94,6 +94,15 @@ void Backbone<T>::finish(View<const float, 3> residual, View<const T, 3> hidden,
 }
 
 template <class T>
+auto Backbone<T>::finish(View<const float, 3> residual, View<const T, 3> hidden, Context& context) const
+    -> Finished {
+  const Finished finished{.total = context.scratch.take<float, 3>(hidden.shape),
+                          .out = context.scratch.take<T, 3>(hidden.shape)};
+  finish(residual, hidden, finished.total, finished.out, context);
+  return finished;
+}
+
+template <class T>
 void Backbone<T>::logits(View<const T, 2> hidden, View<float, 2> logits, Context& context) const {
   linear_forward<T, float>(hidden, lm_head_, logits, context);
 }

@@ -69,6 +69,12 @@ class Backbone {
   /// The final norm.
   void finish(View<const float, 3> residual, View<const T, 3> hidden, View<float, 3> total, View<T, 3> out,
               Context& context) const;
+  struct Finished {
+    View<float, 3> total;
+    View<T, 3> out;
+  };
+  /// The same into the context's scratch memory.
+  Finished finish(View<const float, 3> residual, View<const T, 3> hidden, Context& context) const;
   /// [M, D] -> [M, V]
   void logits(View<const T, 2> hidden, View<float, 2> logits, Context& context) const;
 

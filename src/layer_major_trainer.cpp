@@ -119,11 +119,9 @@ class LayerMajorTrainer final : public Trainer::Engine {
   void head_forward(const Bundle& bundle) {
     for (std::int64_t i = 0; i < sheet_.chunks(); ++i) {
       const Arena::Scope scope(context().scratch);
-      const View<const float, 3> residual = sweep_.residual(i);  // backward may ask for it, and for hidden
-      const auto total = context().scratch.template take<float, 3>(residual.shape);
-      const auto normed = context().scratch.template take<T, 3>(residual.shape);
-      backbone_.finish(residual, sweep_.hidden(i), total, normed, context());
-      head_->forward(chunk_of(bundle, i), normed, context());
+      // Apart: backward may ask for what goes in.
+      const auto [total, out] = backbone_.finish(sweep_.residual(i), sweep_.hidden(i), context());
+      head_->forward(chunk_of(bundle, i), out, context());
     }
   }
 

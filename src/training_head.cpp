@@ -19,22 +19,6 @@
 namespace longstrand {
 namespace {
 
-/// A chunk behind the final norm, in the context's scratch memory.
-template <class T>
-struct Normed {
-  View<float, 3> total;  // [L, T, D]  as of Backbone::finish
-  View<T, 3> out;        // [L, T, D]
-};
-
-template <class T>
-Normed<T> finish(const Backbone<T>& backbone, View<const float, 3> residual, View<const T, 3> hidden,
-                 Context& context) {
-  const Normed<T> normed{.total = context.scratch.take<float, 3>(hidden.shape),
-                         .out = context.scratch.take<T, 3>(hidden.shape)};
-  backbone.finish(residual, hidden, normed.total, normed.out, context);
-  return normed;
-}
-
 /// Cross entropy of tokens: of each given those before it, or of masked ones given all.
 ///
 /// With both strands, logits are joined over whole records, and what is asked of one strand is asked of the
@@ -71,7 +55,7 @@ class TokenHead final : public TrainingHead<T> {
   void backward(const TrainingChunk& chunk, View<const float, 3> residual, View<T, 3> hidden,
                 View<float, 3> d_residual, Context& context) override {
     const Arena::Scope scope(context.scratch);
-    const Normed<T> normed = finish<T>(backbone_, residual, hidden, context);
+    const typename Backbone<T>::Finished normed = backbone_.finish(residual, hidden, context);
     if (strands_ > 1 && chunk.first && chunk.last) join(chunk, normed.out, context);
     const CrossEntropyInput input{
         .logits = strands_ > 1 ? rows(joined_.index(chunk.index)) : logits(normed.out, context),
@@ -192,7 +176,7 @@ class ClassificationHead final : public TrainingHead<T> {
   void backward(const TrainingChunk& chunk, View<const float, 3> residual, View<T, 3> hidden,
                 View<float, 3> d_residual, Context& context) override {
     const Arena::Scope scope(context.scratch);
-    const auto [total, out] = finish<T>(backbone_, residual, hidden, context);
+    const auto [total, out] = backbone_.finish(residual, hidden, context);
     if (chunk.first && chunk.last) pool(chunk, out, context);
     pooling_backward<T>(lanes_of(d_pooled_, *chunk.bundle), chunk.valid, chunk.ends, pooling_, out, context);
     backbone_.finish_backward(total, out, d_residual, hidden, *gradients_, context);
