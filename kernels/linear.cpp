@@ -76,7 +76,7 @@ void linear_forward(View<const T, 2> x, const PackedLinear<T>& weight, View<Out,
   if (m == 0) return;
   if constexpr (kCudaBuilt) {
     if (context.device.kind == DeviceKind::cuda) {
-      return cuda::linear_forward(x, weight.impl().on_device.view(), y, context);
+      return cuda::linear_forward(x, cuda::device_weight(weight), y, context);
     }
   }
   if constexpr (kCpuBuilt)
@@ -94,7 +94,7 @@ void linear_softplus_forward(View<const T, 2> x, const PackedLinear<T>& weight, 
   if (m == 0) return;
   if constexpr (kCudaBuilt) {
     if (context.device.kind == DeviceKind::cuda) {
-      return cuda::linear_softplus_forward(x, weight.impl().on_device.view(), bias, y, context);
+      return cuda::linear_softplus_forward(x, cuda::device_weight(weight), bias, y, context);
     }
   }
   if constexpr (kCpuBuilt) {
@@ -122,7 +122,7 @@ void linear_norm_forward(View<const T, 2> x, const PackedLinear<T>& weight, cons
   require_shape("linear_norm_forward: normed", norm.normed, {m, channels});
   if constexpr (kCudaBuilt && std::is_same_v<T, bfloat16>) {
     if (context.device.kind == DeviceKind::cuda && m > 0 &&
-        cuda::linear_norm_forward(x, weight.impl().on_device.view(), norm, context)) {
+        cuda::linear_norm_forward(x, cuda::device_weight(weight), norm, context)) {
       return;
     }
   }
@@ -144,7 +144,7 @@ void linear_backward_input(View<const T, 2> d_y, const PackedLinear<T>& weight, 
   if (m == 0) return;
   if constexpr (kCudaBuilt) {
     if (context.device.kind == DeviceKind::cuda) {
-      return cuda::linear_backward_input(d_y, weight.impl().on_device.view(), d_x, mode, context);
+      return cuda::linear_backward_input(d_y, cuda::device_weight(weight), d_x, mode, context);
     }
   }
   if constexpr (kCpuBuilt) return cpu::multiply(d_y, weight.impl().backward, d_x, mode, context);
