@@ -4,8 +4,8 @@
 // run where Session::compute_capability is 90.
 //
 // Tiles in shared memory are blocks of 64 columns: rows of 64 bfloat16 (128 bytes), whose pieces of 16 bytes
-// are permuted as the copies and the products expect it (swizzled_offset). Each begins at a multiple of 1024
-// bytes.
+// are permuted as the copies and the products expect it (swizzled_offset_bytes). Each begins at a multiple of
+// 1024 bytes.
 #pragma once
 
 #include <cuda.h>
