@@ -167,15 +167,20 @@ LONGSTRAND_CUDA_TEST(FarOffsets, RmsNorm) {
   });
 }
 
+PackedLinear<bfloat16> normal_weight(std::int64_t out, std::int64_t in, std::uint64_t stream) {
+  Both<float, 2> weight({out, in});
+  weight.fill(normal(stream));
+  PackedLinear<bfloat16> packed;
+  packed.pack(weight.of(false), /*for_backward=*/true, context());
+  return packed;
+}
+
 LONGSTRAND_CUDA_TEST(FarOffsets, Linear) {
   constexpr std::int64_t kChannels = 64;
   past_32_bits(kChannels, [](std::int64_t rows) {
     Far<bfloat16> x(rows, kChannels);
     x.fill_end(normal(1));
-    Both<float, 2> weight({kChannels, kChannels});
-    weight.fill(normal(2));
-    PackedLinear<bfloat16> packed;
-    packed.pack(weight.of(false), true, context());
+    const PackedLinear<bfloat16> packed = normal_weight(kChannels, kChannels, 2);
     const Far<bfloat16> y(rows, kChannels), d_x(rows, kChannels);
     const Both<float, 2> d_weight({kChannels, kChannels});
     for (const bool end : kEnds) {
@@ -194,12 +199,9 @@ LONGSTRAND_CUDA_TEST(FarOffsets, LinearSoftplus) {
   past_32_bits(kChannels, [](std::int64_t rows) {
     Far<bfloat16> x(rows, kChannels);
     x.fill_end(normal(1));
-    Both<float, 2> weight({kChannels, kInputs});
-    weight.fill(normal(2));
+    const PackedLinear<bfloat16> packed = normal_weight(kChannels, kInputs, 2);
     Both<float, 1> bias({kChannels});
     bias.fill(normal(3));
-    PackedLinear<bfloat16> packed;
-    packed.pack(weight.of(false), false, context());
     const Far<bfloat16> y(rows, kChannels);
     for (const bool end : kEnds) {
       linear_softplus_forward<bfloat16>(x.rows(end).columns(0, kInputs), packed, bias.of(end), y.rows(end),
@@ -216,12 +218,9 @@ LONGSTRAND_CUDA_TEST(FarOffsets, LinearNorm) {
     x.fill_end(normal(1));
     Far<float> residual(rows, kOutputs);
     residual.fill_end(normal(2));
-    Both<float, 2> weight({kOutputs, kInputs});
-    weight.fill(normal(3));
+    const PackedLinear<bfloat16> packed = normal_weight(kOutputs, kInputs, 3);
     Both<float, 1> norm_weight({kOutputs});
     norm_weight.fill(normal(4));
-    PackedLinear<bfloat16> packed;
-    packed.pack(weight.of(false), false, context());
     const Far<bfloat16> normed(rows, kOutputs);
     for (const bool end : kEnds) {
       linear_norm_forward<bfloat16>(x.rows(end), packed,
@@ -241,10 +240,9 @@ LONGSTRAND_CUDA_TEST(FarOffsets, LinearConv) {
   past_32_bits(kChannels, [](std::int64_t rows) {
     Far<bfloat16> input(rows, kChannels);
     input.fill_end(normal(1));
-    Both<float, 2> weight({2 * kChannels, kChannels}), conv_weight({kChannels, kTaps});
-    weight.fill(normal(2)), conv_weight.fill(normal(3));
-    PackedLinear<bfloat16> packed;
-    packed.pack(weight.of(false), false, context());
+    const PackedLinear<bfloat16> packed = normal_weight(2 * kChannels, kChannels, 2);
+    Both<float, 2> conv_weight({kChannels, kTaps});
+    conv_weight.fill(normal(3));
     const Both<float, 1> bias({kChannels});
     const Both<float, 3> start({1, kTaps - 1, kChannels}), state({1, kTaps - 1, kChannels});
     const Both<std::int64_t, 1> valid = all_valid(rows);
