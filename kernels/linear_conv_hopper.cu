@@ -1,7 +1,6 @@
 // A block has the weight of 128 channels of x and of z in shared memory and walks along a run of tokens, 64
-// at a time. One warp copies the input in; two warpgroups take the tiles in turn, so that one of them
-// multiplies while the other writes z, and x to shared memory, where it convolves: a tile's history is what
-// the other warpgroup left there of the tile before.
+// at a time. Two warpgroups take the tiles in turn, so that one of them multiplies while the other writes z,
+// and x to shared memory; from there a third one convolves it.
 #include <algorithm>
 #include <array>
 #include <limits>
@@ -47,44 +46,47 @@ __device__ inline void unpack(uint4 piece, float (&to)[kPiece]) {
   }
 }
 
+/// A piece in one access, which the compiler would take apart to have parts of it earlier.
+__device__ inline void store(uint4 piece, bfloat16* to) {
+  asm volatile("st.global.v4.b32 [%0], {%1, %2, %3, %4};" ::"l"(to), "r"(piece.x), "r"(piece.y), "r"(piece.z),
+               "r"(piece.w));
+}
+
+/// Where in a tile of x in shared memory a piece of a row lies. Pieces are exchanged so that neighbouring
+/// rows, which are written at once, lie in different banks.
+__device__ inline int offset_of_x(int row, int piece) {
+  return row * kRow_bytes + (piece ^ (row % 2 * 4)) * 16;
+}
+
 /// A warpgroup that multiplies.
 template <int kSteps>
-class Group {
+class Multiplier {
  public:
-  __device__ Group(const Operands& op, const Walk& walk, Shared& shared)
-      : op_(op),
-        walk_(walk),
-        shared_(shared),
-        group_(static_cast<int>(threadIdx.x) / kWarpgroup),
-        thread_(static_cast<int>(threadIdx.x) % kWarpgroup),
-        channel_(walk.channel + thread_ % kPieces * kPiece),
-        filter_(op, channel_) {}
+  __device__ Multiplier(const Operands& op, const CUtensorMap& input, const Walk& walk, Shared& shared,
+                        int group)
+      : op_(op), input_(input), walk_(walk), shared_(shared), group_(group) {}
 
   __device__ void run() const {
     const bool all_channels = walk_.channel + kChannels <= op_.channels;
     for (Tile<kSteps> tile(op_, walk_, group_); tile.number < walk_.tiles; tile.advance(op_, kGroups)) {
-      // Tokens from here on that are no padding. Far more come to the same.
-      const int valid = static_cast<int>(min(op_.valid[tile.lane] - tile.row, std::int64_t{kRows + 1}));
-      float sums[kChannels];
+      float sums[kSums];  // the first half of x, the others of z
       multiply(tile, sums);
-      write_x(tile.number, sums);
-      if (valid >= kRows && all_channels && tile.number >= walk_.history) {
-        write_z<true>(tile, sums);
-        finish<true>(tile, valid);
+      if (tile.number >= kGroups) hopper::sync_threads(kRead + group_, 2 * kWarpgroup);
+      write_x(sums);
+      hopper::arrive_threads(kWritten + group_, 2 * kWarpgroup);
+      if (tile.number < walk_.history) continue;
+      if (all_channels && tile.row + kRows <= op_.tokens) {
+        write_z<true>(tile, sums + kSums / 2);
       } else {
-        if (tile.number >= walk_.history) write_z<false>(tile, sums);
-        finish<false>(tile, valid);
+        write_z<false>(tile, sums + kSums / 2);
       }
     }
   }
 
  private:
-  __device__ int next() const { return (group_ + 1) % kGroups; }
-  __device__ int previous() const { return (group_ + kGroups - 1) % kGroups; }
-  __device__ int warp() const { return thread_ / 32; }
+  static constexpr int kSums = kChannels;  // of a thread
 
-  /// sums[0, 64) are of x, [64, 128) of z.
-  __device__ void multiply(const Tile<kSteps>& tile, float (&sums)[kChannels]) const {
+  __device__ void multiply(const Tile<kSteps>& tile, float (&sums)[kSums]) const {
     if (tile.number > 0) hopper::sync_threads(kTurn + group_, 2 * kWarpgroup);
 #pragma unroll
     for (int step = 0; step < kSteps; ++step) {
@@ -100,14 +102,23 @@ class Group {
       hopper::commit_products();
       if (step == 0) continue;
       hopper::wait_for_products<1>(sums);
-      release(tile.slot(step - 1));
+      refill(tile, step - 1);
     }
-    if (tile.number + 1 < walk_.tiles) hopper::arrive_threads(kTurn + next(), 2 * kWarpgroup);
+    if (tile.number + 1 < walk_.tiles) hopper::arrive_threads(kTurn + (group_ ^ 1), 2 * kWarpgroup);
     hopper::wait_for_products<0>(sums);
-    release(tile.slot(kSteps - 1));
+    refill(tile, kSteps - 1);
   }
-  __device__ void release(int slot) const {
-    if (thread_ % 32 == 0) shared_.emptied[slot].arrive();
+
+  /// Has the slot of a step, which is done, filled for a later tile.
+  __device__ void refill(const Tile<kSteps>& tile, int step) const {
+    if (tile.number + Tile<kSteps>::kAhead >= walk_.tiles || threadIdx.x % 32 != 0) return;
+    Barrier& emptied = shared_.emptied[tile.slot(step)];
+    emptied.arrive();
+    if (threadIdx.x % kWarpgroup != 0) return;
+    emptied.wait(tile.parity());
+    Tile<kSteps> later = tile;
+    later.advance(op_, Tile<kSteps>::kAhead);
+    copy_input(input_, later, step, shared_);
   }
 
   /// The eight neighbouring sums of a row and 32 columns.
@@ -115,73 +126,106 @@ class Group {
     return {round_pair(sums[0], sums[1]), round_pair(sums[4], sums[5]), round_pair(sums[8], sums[9]),
             round_pair(sums[12], sums[13])};
   }
-  __device__ int row_of_sums() const { return warp() * 16 + thread_ % 32 / 4; }
+  /// The first of the two rows of a thread's sums, which are 8 apart.
+  __device__ static int row_of_sums() {
+    return static_cast<int>(threadIdx.x) % kWarpgroup / 32 * 16 + static_cast<int>(threadIdx.x) % 32 / 4;
+  }
+
+  __device__ void write_x(const float* sums) const {
+    const int row = row_of_sums(), piece = static_cast<int>(threadIdx.x) % 4;
+    // Eight rows, and eight pieces, further on they are exchanged in the same way.
+    unsigned char* const to[] = {shared_.x[group_] + offset_of_x(row, piece),
+                                 shared_.x[group_] + offset_of_x(row, piece + 4)};
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+#pragma unroll
+      for (int i = 0; i < kChannels / 32; ++i) {
+        *reinterpret_cast<uint4*>(to[i % 2] + half * 8 * kRow_bytes + i / 2 * 8 * 16) =
+            rounded(sums + i * 16 + half * 2);
+      }
+    }
+  }
 
   /// kWhole, here and below: all rows and channels are there.
   template <bool kWhole>
-  __device__ void write_z(const Tile<kSteps>& tile, const float (&sums)[kChannels]) const {
-    const int channel = walk_.channel + thread_ % 4 * kPiece;
-    bfloat16* const to = op_.z.at(tile.lane, tile.row + row_of_sums(), channel);
+  __device__ void write_z(const Tile<kSteps>& tile, const float* sums) const {
+    const int channel = walk_.channel + static_cast<int>(threadIdx.x) % 4 * kPiece;
+    bfloat16* to = op_.z.at(tile.lane, tile.row + row_of_sums(), channel);
 #pragma unroll
-    for (int half = 0; half < 2; ++half) {
+    for (int half = 0; half < 2; ++half, to += 8 * op_.z.place_stride) {
       if (!kWhole && tile.row + row_of_sums() + half * 8 >= op_.tokens) return;
 #pragma unroll
       for (int i = 0; i < kChannels / 32; ++i) {
-        if (!kWhole && channel + i * 32 >= op_.channels) continue;
-        *reinterpret_cast<uint4*>(to + half * 8 * op_.z.place_stride + i * 32) =
-            rounded(sums + kChannels / 2 + i * 16 + half * 2);
+        if (kWhole || channel + i * 32 < op_.channels) store(rounded(sums + i * 16 + half * 2), to + i * 32);
       }
     }
   }
 
-  /// A piece of x in shared memory; those of odd rows are exchanged, so that warps use all banks.
-  __device__ uint4* x_at(int group, int row, int piece) const {
-    return reinterpret_cast<uint4*>(shared_.x[group] + row * kRow_bytes + (piece ^ (row % 2 * 4)) * 16);
-  }
+  const Operands& op_;
+  const CUtensorMap& input_;
+  const Walk& walk_;
+  Shared& shared_;
+  const int group_;
+};
 
-  __device__ void write_x(int number, const float (&sums)[kChannels]) const {
-    // The last rows are the next warpgroup's history. That all threads of this one have read theirs of the
-    // tile before is known since its turn.
-    if (number >= kGroups && warp() == 3) hopper::sync_threads(kRead + group_, 64);
-#pragma unroll
-    for (int half = 0; half < 2; ++half) {
-#pragma unroll
-      for (int i = 0; i < kChannels / 32; ++i) {
-        *x_at(group_, row_of_sums() + half * 8, i * 4 + thread_ % 4) = rounded(sums + i * 16 + half * 2);
+/// The warpgroup that convolves. A thread has kStretch neighbouring rows of a piece.
+template <int kSteps>
+class Convolver {
+ public:
+  __device__ Convolver(const Operands& op, const Walk& walk, Shared& shared)
+      : op_(op),
+        walk_(walk),
+        shared_(shared),
+        piece_(static_cast<int>(threadIdx.x) % kPieces),
+        first_row_(static_cast<int>(threadIdx.x) % kWarpgroup / kPieces * kStretch),
+        channel_(walk.channel + piece_ * kPiece),
+        filter_(op, channel_) {}
+
+  __device__ void run() const {
+    const bool all_channels = walk_.channel + kChannels <= op_.channels;
+    std::int64_t valid = 0;  // tokens of the lane
+    for (Tile<kSteps> tile(op_, walk_, 0); tile.number < walk_.tiles; tile.advance(op_, 1)) {
+      if (tile.number == 0 || tile.row == 0) valid = op_.valid[tile.lane];
+      // From here on. Far more come to the same.
+      const int left = static_cast<int>(min(valid - tile.row, std::int64_t{kRows + 1}));
+      hopper::sync_threads(kWritten + tile.number % kGroups, 2 * kWarpgroup);
+      if (left >= kRows && all_channels && tile.number >= walk_.history) {
+        finish<true>(tile, left);
+      } else {
+        finish<false>(tile, left);
       }
     }
-    if (number + 1 < walk_.tiles && warp() == 3) hopper::arrive_threads(kWritten + group_, 64);
-    hopper::sync_threads(kOfGroup + group_, kWarpgroup);
   }
 
-  /// A thread's rows in the convolution.
-  __device__ int first_row() const { return thread_ / kPieces * kStretch; }
+ private:
+  __device__ uint4 row(int group, int row) const {
+    return *reinterpret_cast<const uint4*>(shared_.x[group] + offset_of_x(row, piece_));
+  }
 
   template <bool kWhole>
   __device__ void finish(const Tile<kSteps>& tile, int valid) const {
+    const int group = tile.number % kGroups;
     uint4 rows[kStretch];
 #pragma unroll
-    for (int t = 0; t < kStretch; ++t) rows[t] = *x_at(group_, first_row() + t, thread_ % kPieces);
+    for (int t = 0; t < kStretch; ++t) rows[t] = row(group, first_row_ + t);
     float window[kTaps][kPiece];  // first the x before a thread's rows, later those of a row
-    if (tile.number > 0 && warp() == 0) hopper::sync_threads(kWritten + previous(), 64);
     load_history(tile, window);
     const bool overwritten = tile.number - 1 + kGroups < walk_.tiles;
-    if (tile.number > 0 && overwritten && warp() == 0) hopper::arrive_threads(kRead + previous(), 64);
+    if (tile.number > 0 && overwritten) hopper::arrive_threads(kRead + (group ^ 1), 2 * kWarpgroup);
     if (!kWhole && (tile.number < walk_.history || channel_ >= op_.channels)) return;
     const bool ends_here = valid > 0 ? valid <= kRows : tile.row == 0;
-    if (ends_here && first_row() == 0) write_final_state(tile.lane, valid, window);
+    if (ends_here && first_row_ == 0) write_final_state(tile, valid, window);
     convolve<kWhole>(tile, valid, rows, window);
   }
 
   /// The first kTaps - 1 rows of the window.
   __device__ void load_history(const Tile<kSteps>& tile, float (*window)[kPiece]) const {
-    const bool own = first_row() > 0;
+    const bool own = first_row_ > 0;
     if (own || tile.row > 0) {
-      const int before = own ? first_row() : kRows;
+      const int group = own ? tile.number % kGroups : (tile.number + 1) % kGroups;
+      const int before = own ? first_row_ : kRows;
 #pragma unroll
-      for (int k = 0; k < kTaps - 1; ++k) {
-        unpack(*x_at(own ? group_ : previous(), before - (kTaps - 1) + k, thread_ % kPieces), window[k]);
-      }
+      for (int k = 0; k < kTaps - 1; ++k) unpack(row(group, before - (kTaps - 1) + k), window[k]);
     } else if (channel_ < op_.channels) {
 #pragma unroll
       for (int k = 0; k < kTaps - 1; ++k) {
@@ -192,16 +236,17 @@ class Group {
   }
 
   /// The last x of a lane of which `valid` tokens are in this tile or, with none at all, before it.
-  __device__ void write_final_state(int lane, int valid, const float (*window)[kPiece]) const {
+  __device__ void write_final_state(const Tile<kSteps>& tile, int valid,
+                                    const float (*window)[kPiece]) const {
 #pragma unroll
     for (int k = 0; k < kTaps - 1; ++k) {
-      const int row = valid - (kTaps - 1) + k;
+      const int at = valid - (kTaps - 1) + k;
       float x[kPiece];
-      if (row >= 0) unpack(*x_at(group_, row, thread_ % kPieces), x);
+      if (at >= 0) unpack(row(tile.number % kGroups, at), x);
 #pragma unroll
       for (int i = 0; i < kPiece; ++i) {
-        if (row < 0) x[i] = row == -3 ? window[0][i] : row == -2 ? window[1][i] : window[2][i];
-        *op_.final_state.at(lane, k, channel_ + i) = x[i];
+        if (at < 0) x[i] = at == -3 ? window[0][i] : at == -2 ? window[1][i] : window[2][i];
+        *op_.final_state.at(tile.lane, k, channel_ + i) = x[i];
       }
     }
   }
@@ -210,10 +255,10 @@ class Group {
   template <bool kWhole>
   __device__ void convolve(const Tile<kSteps>& tile, int valid, const uint4 (&rows)[kStretch],
                            float (&window)[kTaps][kPiece]) const {
-    bfloat16* to = op_.u.at(tile.lane, tile.row + first_row(), channel_);
+    bfloat16* to = op_.u.at(tile.lane, tile.row + first_row_, channel_);
 #pragma unroll
     for (int t = 0; t < kStretch; ++t, to += op_.u.place_stride) {
-      if (!kWhole && tile.row + first_row() + t >= op_.tokens) return;
+      if (!kWhole && tile.row + first_row_ + t >= op_.tokens) return;
       unpack(rows[t], window[(t + kTaps - 1) % kTaps]);
       float result[kPiece];
 #pragma unroll
@@ -221,18 +266,19 @@ class Group {
         float sum = filter_.bias[i];
 #pragma unroll
         for (int k = 0; k < kTaps; ++k) sum = fmaf(filter_.weight[k][i], window[(t + k) % kTaps][i], sum);
-        result[i] = kWhole || first_row() + t < valid ? silu_of_scaled(sum) : 0.0F;
+        result[i] = kWhole || first_row_ + t < valid ? silu_of_scaled(sum) : 0.0F;
       }
-      *reinterpret_cast<uint4*>(to) = {round_pair(result[0], result[1]), round_pair(result[2], result[3]),
-                                       round_pair(result[4], result[5]), round_pair(result[6], result[7])};
+      store({round_pair(result[0], result[1]), round_pair(result[2], result[3]),
+             round_pair(result[4], result[5]), round_pair(result[6], result[7])},
+            to);
     }
   }
 
   const Operands& op_;
   const Walk& walk_;
   Shared& shared_;
-  const int group_, thread_;
-  const int channel_;  // the first of a thread's in the convolution
+  const int piece_, first_row_;
+  const int channel_;  // the first of the piece
   const Filter filter_;
 };
 
@@ -246,16 +292,19 @@ __global__ void __launch_bounds__(kThreads, 1)
     for (Barrier& barrier : shared.filled) barrier.init(1);
     for (Barrier& barrier : shared.emptied) barrier.init(kWarpgroup / 32);
     hopper::fence_barriers();
+    Tile<kSteps> tile(op, walk, 0);
+    for (; tile.number < min(walk.tiles, Tile<kSteps>::kAhead); tile.advance(op, 1)) {
+      for (int step = 0; step < kSteps; ++step) copy_input(input, tile, step, shared);
+    }
   }
   load_weight<kSteps>(op, walk.channel, shared);
   hopper::fence_shared_writes();
   __syncthreads();
-  if (threadIdx.x >= kGroups * kWarpgroup) {
-    hopper::give_registers<24>();
-    if (threadIdx.x == kGroups * kWarpgroup) copy_input<kSteps>(op, input, walk, shared);
+  const int group = static_cast<int>(threadIdx.x) / kWarpgroup;
+  if (group < kGroups) {
+    Multiplier<kSteps>(op, input, walk, shared, group).run();
   } else {
-    hopper::take_registers<240>();
-    Group<kSteps>(op, walk, shared).run();
+    Convolver<kSteps>(op, walk, shared).run();
   }
 }
 

@@ -18,7 +18,7 @@ inline constexpr int kChannels = 128;  // of a block
 inline constexpr int kMostSteps = 4;   // blocks of 64 inputs, which the weight has room for
 inline constexpr int kSlots = 8;       // for such blocks of a tile
 inline constexpr int kGroups = 2;      // warpgroups that multiply
-inline constexpr int kThreads = (kGroups + 1) * kWarpgroup;  // the last warpgroup copies
+inline constexpr int kThreads = (kGroups + 1) * kWarpgroup;  // the last one convolves
 inline constexpr int kPiece = 8;                    // channels that a thread reads and writes at once
 inline constexpr int kPieces = kChannels / kPiece;  // of a row
 inline constexpr int kStretch = kRows / (kWarpgroup / kPieces);  // rows of a thread in the convolution
@@ -33,8 +33,8 @@ struct Shared {
   Barrier filled[kSlots], emptied[kSlots];
 };
 
-// Barriers of warps, one for each of the two warpgroups.
-enum { kOfGroup = 1, kTurn = kOfGroup + kGroups, kWritten = kTurn + kGroups, kRead = kWritten + kGroups };
+// Barriers of warpgroups, one for each that multiplies: it is its turn to; its x is written; it is read.
+enum { kTurn = 1, kWritten = kTurn + kGroups, kRead = kWritten + kGroups };
 
 struct Operands {
   const bfloat16* weight;
@@ -111,20 +111,14 @@ struct Tile {
   __device__ int parity() const { return number / kAhead % 2; }
 };
 
-/// By one thread.
+/// Starts the copy of a step of a tile; by one thread.
 template <int kSteps>
-__device__ inline void copy_input(const Operands& op, const CUtensorMap& map, const Walk& walk,
+__device__ inline void copy_input(const CUtensorMap& map, const Tile<kSteps>& tile, int step,
                                   Shared& shared) {
-  for (Tile<kSteps> tile(op, walk, 0); tile.number < walk.tiles; tile.advance(op, 1)) {
-#pragma unroll
-    for (int step = 0; step < kSteps; ++step) {
-      Barrier& filled = shared.filled[tile.slot(step)];
-      shared.emptied[tile.slot(step)].wait(tile.parity() ^ 1);
-      filled.arrive_expecting(kBlock_bytes);
-      hopper::copy_tile(map, shared.input[tile.slot(step)], filled, step * hopper::kBlockColumns, tile.row,
-                        tile.lane);
-    }
-  }
+  const int slot = tile.slot(step);
+  shared.filled[slot].arrive_expecting(kBlock_bytes);
+  hopper::copy_tile(map, shared.input[slot], shared.filled[slot], step * hopper::kBlockColumns, tile.row,
+                    tile.lane);
 }
 
 }  // namespace longstrand::cuda::linear_conv
