@@ -12,10 +12,10 @@ enum class Pass { forward, backward };
 template <class T, Pass kPass>
 using LocalLoader = TileLoader<T, kPass == Pass::forward ? 2 : 3, 1>;
 
-/// What has decayed to this of itself is forgotten: that is below the rounding of what came later, bfloat16's
-/// 2^-9 in one case.
+/// What has decayed to this of itself is forgotten: that is far below the rounding of what came later,
+/// bfloat16's 2^-9 in one case.
 template <class T>
-constexpr float kForgotten_log2 = sizeof(T) == sizeof(float) ? -30 : -20;
+constexpr float kForgotten_log2 = sizeof(T) == sizeof(float) ? -30 : -16;
 
 /// The block's channels, those that forget fast side by side, so that whole warps have little to do: the
 /// thread's one. How fast is guessed from A and the steps of the segment's tokens `first`, first + step and
