@@ -12,6 +12,9 @@ enum class Pass { forward, backward };
 template <class T, Pass kPass>
 using LocalLoader = TileLoader<T, kPass == Pass::forward ? 2 : 3, 1>;
 
+/// Of local_scan, as many as are resident.
+constexpr int kBlocksOfMultiprocessor = 4;
+
 /// What has decayed to this of itself is forgotten: that is far below the rounding of what came later,
 /// bfloat16's 2^-9 in one case.
 template <class T>
@@ -183,7 +186,7 @@ class LocalScan {
 };
 
 template <class T, Pass kPass>
-__global__ void __launch_bounds__(kScanThreads, 6)
+__global__ void __launch_bounds__(kScanThreads, kBlocksOfMultiprocessor)
     local_scan(const __grid_constant__ ScanOperands<T> in, const __grid_constant__ Rows<const T> d_out,
                float* state, float* sum_dt) {
   extern __shared__ __align__(16) unsigned char memory[];
@@ -270,10 +273,10 @@ void scan_locally(const ScanOperands<T>& in, Rows<const T> d_out, const SegmentS
   check_launch("selective scan: segments");
 }
 
-/// Segments enough to keep the GPU busy, each of whole tiles and checkpoints.
+/// Segments enough to keep the GPU busy and no more, since long ones forget more; of whole tiles and
+/// checkpoints.
 std::int64_t segment_length(std::int64_t lanes, std::int64_t tokens, std::int64_t channels,
                             int multiprocessors) {
-  constexpr std::int64_t kBlocksOfMultiprocessor = 6;  // as many as are resident: long segments forget more
   const std::int64_t blocks_of_segment = lanes * ceil_div(channels, kScanThreads);
   const std::int64_t wanted =
       std::max<std::int64_t>(1, multiprocessors * kBlocksOfMultiprocessor / blocks_of_segment);
