@@ -174,7 +174,7 @@ __global__ void __launch_bounds__(kScanThreads, kBlocksOfMultiprocessor)
 /// Those of every segment, with `blocks` chains of them.
 template <class T>
 Pieces take_pieces(const ScanOperands<T>& in, unsigned blocks, Context& context) {
-  constexpr std::int64_t kMost = 4, kFewest_tokens = 128;
+  constexpr std::int64_t kMost = 8, kFewest_tokens = 128;
   const std::int64_t count = std::clamp<std::int64_t>(in.segment_tokens / kFewest_tokens, 1, kMost);
   if (in.segments == 1 || count == 1) return {};
   const std::int64_t tokens = ceil_div(in.segment_tokens, count * kScanTile_tokens) * kScanTile_tokens;
