@@ -1,5 +1,7 @@
 #include "kernels/embedding.hpp"
 
+#include <algorithm>
+
 #include "kernels/check.hpp"
 #include "kernels/embedding_cpu.hpp"
 #include "kernels/embedding_cuda.hpp"
@@ -20,7 +22,8 @@ void require_tokens(const char* operation, View<const std::uint8_t, 2> tokens, s
 
 }  // namespace
 
-void embedding_forward(View<const std::uint8_t, 2> tokens, View<const float, 2> weight, View<float, 3> out,
+template <class T>
+void embedding_forward(View<const std::uint8_t, 2> tokens, View<const T, 2> weight, View<T, 3> out,
                        Context& context) {
   const auto [lanes, length] = tokens.shape;
   require_shape("embedding_forward: out", out, {lanes, length, weight.shape[1]});
@@ -28,9 +31,16 @@ void embedding_forward(View<const std::uint8_t, 2> tokens, View<const float, 2> 
     if (context.device.kind == DeviceKind::cuda) return cuda::embedding_forward(tokens, weight, out, context);
   }
   require_tokens("embedding_forward", tokens, weight.shape[0]);
-  if constexpr (kCpuBuilt) return cpu::embedding_forward(tokens, weight, out);
-  throw NoCpuBackend();
+  for (std::int64_t lane = 0; lane < lanes; ++lane) {
+    for (std::int64_t t = 0; t < length; ++t) {
+      std::copy_n(weight.at(*tokens.at(lane, t)), out.shape[2], out.at(lane, t));
+    }
+  }
 }
+
+template void embedding_forward(View<const std::uint8_t, 2>, View<const float, 2>, View<float, 3>, Context&);
+template void embedding_forward(View<const std::uint8_t, 2>, View<const bfloat16, 2>, View<bfloat16, 3>,
+                                Context&);
 
 void embedding_backward(View<const std::uint8_t, 2> tokens, View<const float, 3> d_out,
                         View<float, 2> d_weight, Context& context) {

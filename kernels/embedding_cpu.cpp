@@ -1,7 +1,5 @@
 #include "kernels/embedding_cpu.hpp"
 
-#include <algorithm>
-
 #include "kernels/simd_targets.hpp"
 //
 #undef HWY_TARGET_INCLUDE
@@ -36,15 +34,6 @@ HWY_AFTER_NAMESPACE();
 namespace longstrand::cpu {
 
 HWY_EXPORT(backward);
-
-void embedding_forward(View<const std::uint8_t, 2> tokens, View<const float, 2> weight, View<float, 3> out) {
-  const auto [lanes, length, channels] = out.shape;
-  for (std::int64_t lane = 0; lane < lanes; ++lane) {
-    for (std::int64_t t = 0; t < length; ++t) {
-      std::copy_n(weight.at(*tokens.at(lane, t)), channels, out.at(lane, t));
-    }
-  }
-}
 
 void embedding_backward(View<const std::uint8_t, 2> tokens, View<const float, 3> d_out,
                         View<float, 2> d_weight) {

@@ -5,8 +5,6 @@
 
 namespace longstrand::cpu {
 
-void embedding_forward(View<const std::uint8_t, 2> tokens, View<const float, 2> weight, View<float, 3> out);
-
 void embedding_backward(View<const std::uint8_t, 2> tokens, View<const float, 3> d_out,
                         View<float, 2> d_weight);
 

@@ -9,28 +9,29 @@ namespace {
 
 constexpr int kWarp = 32;
 
+template <class T>
 struct ForwardOperands {
   const std::uint8_t* tokens;
   std::int64_t token_lane_stride;
   std::int64_t length;
   std::int64_t tiles;  // of a lane
   int vocabulary, channels;
-  const float* weight;
+  const T* weight;
   std::int64_t weight_stride;
-  float* out;
+  T* out;
   std::int64_t out_lane_stride, out_stride;
 };
 
 constexpr int kThreads = 256;
 constexpr int kTile_tokens = 64;  // of one lane, for a block
 
-template <int V>
-__global__ void __launch_bounds__(kThreads) forward_kernel(ForwardOperands op) {
+template <int V, class T>
+__global__ void __launch_bounds__(kThreads) forward_kernel(ForwardOperands<T> op) {
   const std::int64_t lane = blockIdx.x / op.tiles;
   const std::int64_t first = blockIdx.x % op.tiles * kTile_tokens;
   const auto rows = static_cast<int>(min(op.length - first, std::int64_t{kTile_tokens}));
   const std::uint8_t* tokens = op.tokens + lane * op.token_lane_stride + first;
-  float* out = op.out + lane * op.out_lane_stride + first * op.out_stride;
+  T* out = op.out + lane * op.out_lane_stride + first * op.out_stride;
   const int packets = op.channels / V;
   for (int i = threadIdx.x; i < rows * packets; i += kThreads) {
     const int row = i / packets;
@@ -148,26 +149,31 @@ void launch_backward(BackwardOperands op, View<float, 2> d_weight, Context& cont
 
 }  // namespace
 
-void embedding_forward(View<const std::uint8_t, 2> tokens, View<const float, 2> weight, View<float, 3> out,
+template <class T>
+void embedding_forward(View<const std::uint8_t, 2> tokens, View<const T, 2> weight, View<T, 3> out,
                        Context& context) {
   const auto [lanes, length, channels] = out.shape;
   if (out.size() == 0) return;
-  const ForwardOperands op{.tokens = tokens.data,
-                           .token_lane_stride = tokens.stride[0],
-                           .length = length,
-                           .tiles = ceil_div(length, kTile_tokens),
-                           .vocabulary = static_cast<int>(weight.shape[0]),
-                           .channels = static_cast<int>(channels),
-                           .weight = weight.data,
-                           .weight_stride = weight.stride[0],
-                           .out = out.data,
-                           .out_lane_stride = out.stride[0],
-                           .out_stride = out.stride[1]};
+  const ForwardOperands<T> op{.tokens = tokens.data,
+                              .token_lane_stride = tokens.stride[0],
+                              .length = length,
+                              .tiles = ceil_div(length, kTile_tokens),
+                              .vocabulary = static_cast<int>(weight.shape[0]),
+                              .channels = static_cast<int>(channels),
+                              .weight = weight.data,
+                              .weight_stride = weight.stride[0],
+                              .out = out.data,
+                              .out_lane_stride = out.stride[0],
+                              .out_stride = out.stride[1]};
   const bool packets = channels % kPacket == 0 && rows_hold_packets(weight) && rows_hold_packets(out);
-  const auto kernel = packets ? forward_kernel<kPacket> : forward_kernel<1>;
+  const auto kernel = packets ? forward_kernel<kPacket, T> : forward_kernel<1, T>;
   kernel<<<static_cast<unsigned>(lanes * op.tiles), kThreads, 0, stream_of(context)>>>(op);
   check_launch("embedding");
 }
+
+template void embedding_forward(View<const std::uint8_t, 2>, View<const float, 2>, View<float, 3>, Context&);
+template void embedding_forward(View<const std::uint8_t, 2>, View<const bfloat16, 2>, View<bfloat16, 3>,
+                                Context&);
 
 void embedding_backward(View<const std::uint8_t, 2> tokens, View<const float, 3> d_out,
                         View<float, 2> d_weight, Context& context) {

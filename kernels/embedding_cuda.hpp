@@ -5,7 +5,8 @@
 
 namespace longstrand::cuda {
 
-void embedding_forward(View<const std::uint8_t, 2> tokens, View<const float, 2> weight, View<float, 3> out,
+template <class T>
+void embedding_forward(View<const std::uint8_t, 2> tokens, View<const T, 2> weight, View<T, 3> out,
                        Context& context);
 
 void embedding_backward(View<const std::uint8_t, 2> tokens, View<const float, 3> d_out,

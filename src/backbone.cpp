@@ -44,14 +44,19 @@ std::int64_t Backbone<T>::saved_bytes_per_token() const {
 
 template <class T>
 void Backbone<T>::embed(View<const std::uint8_t, 2> tokens, View<float, 3> residual, Context& context) const {
-  embedding_forward(tokens, embedding_, residual, context);
+  embedding_forward<float>(tokens, embedding_, residual, context);
 }
 
 template <class T>
 void Backbone<T>::embed(View<const std::uint8_t, 2> tokens, View<float, 3> residual, View<T, 3> normed,
                         Context& context) const {
   embed(tokens, residual, context);
-  norm(0, residual, {}, residual, normed, context);
+  // There are far fewer kinds of tokens than tokens: each is normed once.
+  const Arena::Scope scope(context.scratch);
+  const auto total = context.scratch.take<float, 2>(embedding_.shape);
+  const auto normed_kinds = context.scratch.take<T, 2>(embedding_.shape);
+  rms_norm_forward<T>(embedding_, {}, norm_weights_[0], norm_epsilon_, {total, normed_kinds}, context);
+  embedding_forward<T>(tokens, normed_kinds, normed, context);
 }
 
 template <class T>

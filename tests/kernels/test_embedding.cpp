@@ -40,20 +40,28 @@ struct Operands {
   Context context{device_under_test()};
 };
 
-LONGSTRAND_DEVICE_TEST(Embedding, CopiesTheRowOfEachToken) {
+template <class T>
+void copies_the_row_of_each_token() {
   for (const Case& each : kCases) {
     SCOPED_TRACE(each.reason);
     Operands op(each);
-    op.weight.fill([&] { return op.random.normal(); });
-    embedding_forward(op.tokens, op.weight, op.rows, op.context);
+    Guarded<T, 2> weight(op.weight.shape(), each.gap);
+    Guarded<T, 3> rows(op.rows.shape(), each.gap);
+    weight.fill([&] { return op.random.normal(); });
+    embedding_forward<T>(op.tokens, weight, rows, op.context);
     std::vector<double> expected;
-    const std::vector<double> weight = op.weight.values();
+    const std::vector<double> values = weight.values();
     for (const double token : op.tokens.values()) {
-      const auto row = weight.begin() + static_cast<std::int64_t>(token) * each.channels;
+      const auto row = values.begin() + static_cast<std::int64_t>(token) * each.channels;
       expected.insert(expected.end(), row, row + each.channels);
     }
-    expect_near("out", op.rows.values(), expected, tolerance::kExact);
+    expect_near("out", rows.values(), expected, tolerance::kExact);
   }
+}
+
+LONGSTRAND_DEVICE_TEST(Embedding, CopiesTheRowOfEachToken) {
+  copies_the_row_of_each_token<float>();
+  copies_the_row_of_each_token<bfloat16>();
 }
 
 LONGSTRAND_DEVICE_TEST(Embedding, AddsEachRowsGradientToItsToken) {
@@ -81,7 +89,7 @@ LONGSTRAND_CUDA_TEST(Embedding, ATokenOutsideOfTheVocabularyIsNaN) {
   Operands op({1, 2, 12, 4, 0, ""});
   op.weight.fill([] { return 1.0; });
   op.tokens.assign({11, 12});
-  embedding_forward(op.tokens, op.weight, op.rows, op.context);
+  embedding_forward<float>(op.tokens, op.weight, op.rows, op.context);
   const std::vector<double> out = op.rows.values();
   for (std::size_t i = 0; i < out.size(); ++i) EXPECT_EQ(std::isnan(out[i]), i >= 4);
 
@@ -108,7 +116,7 @@ TEST(Embedding, RefusesATokenOutsideOfTheVocabulary) {
   Operands op({1, 4, 12, 3, 0, ""});
   op.weight.fill([] { return 0.0; });
   op.tokens.fill([] { return 12.0; });
-  EXPECT_THROW(embedding_forward(op.tokens, op.weight, op.rows, op.context), std::logic_error);
+  EXPECT_THROW(embedding_forward<float>(op.tokens, op.weight, op.rows, op.context), std::logic_error);
   op.rows.fill([] { return 0.0; });
   EXPECT_THROW(embedding_backward(op.tokens, op.rows, op.weight, op.context), std::logic_error);
 }

@@ -30,7 +30,7 @@ LONGSTRAND_CUDA_TEST(FarOffsets, Embedding) {
     Both<float, 2> weight({16, 4});
     weight.fill(normal(2));
     for (const bool end : kEnds) {
-      embedding_forward(tokens.line(end), weight.of(end), out.lane(end), context());
+      embedding_forward<float>(tokens.line(end), weight.of(end), out.lane(end), context());
     }
     out.expect_same_end("out", tolerance::kExact);
   });
