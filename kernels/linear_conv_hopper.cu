@@ -218,15 +218,15 @@ class Convolver {
     convolve<kWhole>(tile, valid, rows, window);
   }
 
-  /// The first kTaps - 1 rows of the window.
+  /// The first kTaps - 1 rows of the window. A walk's first tile that is only history has none itself.
   __device__ void load_history(const Tile<kSteps>& tile, float (*window)[kPiece]) const {
     const bool own = first_row_ > 0;
-    if (own || tile.row > 0) {
+    if (own || (tile.row > 0 && tile.number > 0)) {
       const int group = own ? tile.number % kGroups : (tile.number + 1) % kGroups;
       const int before = own ? first_row_ : kRows;
 #pragma unroll
       for (int k = 0; k < kTaps - 1; ++k) unpack(row(group, before - (kTaps - 1) + k), window[k]);
-    } else if (channel_ < op_.channels) {
+    } else if (tile.row == 0 && channel_ < op_.channels) {
 #pragma unroll
       for (int k = 0; k < kTaps - 1; ++k) {
 #pragma unroll
