@@ -152,14 +152,14 @@ CausalConvInput<T> Mamba1<T>::conv_input(Direction direction, View<const T, 3> p
 }
 
 template <class T>
-SelectiveScanInput<T> Mamba1<T>::scan_input(Direction direction, View<const T, 3> projected,
-                                            const Activations& a, View<const float, 3> state,
+SelectiveScanInput<T> Mamba1<T>::scan_input(Direction direction, View<const T, 3> z, const Activations& a,
+                                            View<const float, 3> state,
                                             View<const std::int64_t, 1> valid) const {
   return {.u = a.u,
           .dt = a.dt,
           .b = a.x_dbl.columns(dt_rank_, d_state_),
           .c = a.x_dbl.columns(dt_rank_ + d_state_, d_state_),
-          .z = projected.columns(d_inner_, d_inner_),
+          .z = z,
           .decay = decay_.view(),
           .d = d_,
           .state = state,
@@ -183,7 +183,7 @@ auto Mamba1<T>::forward(Direction direction, View<const T, 3> projected, View<fl
   if (for_backward) copy(state, a.state, context);
   causal_conv_forward<T>(conv_input(direction, projected, conv_state(state), valid), a.u, conv_state(state),
                          context);
-  scan_and_project(direction, projected, a, state, valid, output, trail, context);
+  scan_and_project(direction, z_of(projected), a, state, valid, output, trail, context);
   return for_backward ? std::make_unique<Activations>(std::move(a)) : nullptr;
 }
 
@@ -193,7 +193,7 @@ void Mamba1<T>::infer(Direction direction, View<const T, 3> x, View<float, 2> st
                       Context& context) const {
   {
     const Arena::Scope scope(context.scratch);
-    const auto projected = context.scratch.take<T, 3>({x.shape[0], x.shape[1], projected_width()});
+    const auto z = context.scratch.take<T, 3>({x.shape[0], x.shape[1], d_inner_});
     const Activations a = take_activations(x.shape[0], x.shape[1], /*for_backward=*/false, context.scratch);
     const LinearConvInput<T> input{.input = x,
                                    .weight = projections_->in_proj_,
@@ -202,27 +202,26 @@ void Mamba1<T>::infer(Direction direction, View<const T, 3> x, View<float, 2> st
                                    .state = conv_state(state),
                                    .valid = valid,
                                    .direction = direction};
-    const View<T, 3> z = projected.columns(d_inner_, d_inner_);
     if (linear_conv_forward<T>(input, {.u = a.u, .z = z, .state = conv_state(state)}, context)) {
-      return scan_and_project(direction, projected, a, state, valid, output, trail, context);
+      return scan_and_project(direction, z, a, state, valid, output, trail, context);
     }
   }
   Mixer<T>::infer(direction, x, state, valid, output, trail, context);
 }
 
 template <class T>
-void Mamba1<T>::scan_and_project(Direction direction, View<const T, 3> projected, const Activations& a,
+void Mamba1<T>::scan_and_project(Direction direction, View<const T, 3> z, const Activations& a,
                                  View<float, 2> state, View<const std::int64_t, 1> valid,
                                  const MixerOutput<T>& output, const Trail& trail, Context& context) const {
   linear_forward<T, T>(rows<const T>(a.u), x_proj_, rows(a.x_dbl), context);
   linear_softplus_forward<T>(rows<const T>(a.x_dbl).columns(0, dt_rank_), dt_proj_, dt_proj_bias_, rows(a.dt),
                              context);
-  SelectiveScanInput<T> scan = scan_input(direction, projected, a, scan_state(state), valid);
+  SelectiveScanInput<T> scan = scan_input(direction, z, a, scan_state(state), valid);
   SelectiveScanOutput<T> scanned{.out = a.y, .state = scan_state(state), .checkpoints = a.checkpoints};
   if (!trail.floats.empty()) {
-    const std::int64_t lanes = projected.shape[0], segment = lanes * d_state_ * d_inner_;
-    const View<float, 4> states(
-        trail.floats.data, {trail.floats.shape[0] / segment, lanes, d_state_, d_inner_}, projected.device);
+    const std::int64_t lanes = z.shape[0], segment = lanes * d_state_ * d_inner_;
+    const View<float, 4> states(trail.floats.data,
+                                {trail.floats.shape[0] / segment, lanes, d_state_, d_inner_}, z.device);
     if (trail.walked) {
       scan.segment_states = states;
     } else {
@@ -267,7 +266,8 @@ void Mamba1<T>::backward(Direction direction, View<const T, 3> projected, const 
                                       .d_d = gradient_flat("D"),
                                       .d_delta_bias = gradient_flat("dt_proj.bias"),
                                       .d_state = scan_state(d_state)};
-  selective_scan_backward<T>(scan_input(direction, projected, a, scan_state(a.state), valid), scan, context);
+  selective_scan_backward<T>(scan_input(direction, z_of(projected), a, scan_state(a.state), valid), scan,
+                             context);
 
   const auto d_rank = rows(d_x_dbl).columns(0, dt_rank_);
   linear_backward_input<T>(rows<const T>(d_delta), dt_proj_, d_rank, GradientMode::overwrite, context);

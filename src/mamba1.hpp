@@ -60,15 +60,16 @@ class Mamba1 final : public Mixer<T> {
   struct Activations;
   Activations take_activations(std::int64_t lanes, std::int64_t tokens, bool for_backward,
                                Arena& arena) const;
+  View<const T, 3> z_of(View<const T, 3> projected) const { return projected.columns(d_inner_, d_inner_); }
   View<float, 3> conv_state(View<float, 2> state) const;  // [B, d_conv - 1, d_inner]
   View<float, 3> scan_state(View<float, 2> state) const;  // [B, d_state, d_inner]
   /// What follows the convolution, from a.u on.
-  void scan_and_project(Direction direction, View<const T, 3> projected, const Activations& a,
-                        View<float, 2> state, View<const std::int64_t, 1> valid, const MixerOutput<T>& output,
-                        const Trail& trail, Context& context) const;
+  void scan_and_project(Direction direction, View<const T, 3> z, const Activations& a, View<float, 2> state,
+                        View<const std::int64_t, 1> valid, const MixerOutput<T>& output, const Trail& trail,
+                        Context& context) const;
   CausalConvInput<T> conv_input(Direction direction, View<const T, 3> projected, View<const float, 3> state,
                                 View<const std::int64_t, 1> valid) const;
-  SelectiveScanInput<T> scan_input(Direction direction, View<const T, 3> projected, const Activations& a,
+  SelectiveScanInput<T> scan_input(Direction direction, View<const T, 3> z, const Activations& a,
                                    View<const float, 3> state, View<const std::int64_t, 1> valid) const;
 
   std::int64_t d_inner_, d_state_, d_conv_, dt_rank_;
