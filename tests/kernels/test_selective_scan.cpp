@@ -48,20 +48,24 @@ void add(Doubles& sum, const Doubles& value) {
 }
 
 template <class T>
+void expect_forward(Scan<T>& scan) {
+  scan.run_forward();
+  const auto expected = reference::selective_scan(scan.operands());
+  expect_near("out", scan.out.values(), expected.out, forward_tolerance<T>());
+  expect_near("state", scan.state.values(), expected.state, tolerance::kForward);
+}
+
+template <class T>
 void expect_reference(const ScanCase& c, Direction direction) {
   SCOPED_TRACE(direction_name(direction));
   Scan<T> scan(c, direction);
-  const auto operands = scan.operands();
   const Doubles d_out = scan.d_out.values();
-  auto expected_gradients = reference::selective_scan_backward(operands, d_out, scan.d_state.values());
+  auto expected_gradients = reference::selective_scan_backward(scan.operands(), d_out, scan.d_state.values());
   add(expected_gradients.a_log, scan.d_a_log.values());  // what was there is kept
   add(expected_gradients.d, scan.d_d.values());
   add(expected_gradients.delta_bias, scan.d_delta_bias.values());
 
-  scan.run_forward();
-  const auto expected = reference::selective_scan(operands);
-  expect_near("out", scan.out.values(), expected.out, forward_tolerance<T>());
-  expect_near("state", scan.state.values(), expected.state, tolerance::kForward);
+  expect_forward(scan);
   scan.run_backward();
   const bool many_states = std::is_same_v<T, bfloat16> && c.states > 16;
   expect_gradients(scan.gradients(), expected_gradients,
@@ -81,12 +85,31 @@ LONGSTRAND_DEVICE_TEST(SelectiveScan, AgreesWithTheReference) {
   });
 }
 
+/// Where a GPU's segments are long, a segment is walked by several blocks, one after the other.
+LONGSTRAND_CUDA_TEST(SelectiveScan, HandsItsStateFromBlockToBlock) {
+  Context context{device_under_test()};
+  ScanCase c{1, 2100, 2, 24, {}, 0, ""};
+  const auto segments = [&] { return scan_segment_count(c.lanes, c.tokens, c.channels, context); };
+  while (segments() > 2) ++c.lanes;
+  ASSERT_EQ(segments(), 2);
+  c.valid.assign(static_cast<std::size_t>(c.lanes), c.tokens);
+  const std::int64_t ends[] = {0, 1, 143, 144, 145, 700, 1055, 1056, 1057, 1199, 1200, 1201, 2099};
+  std::copy_n(std::begin(ends), std::min(std::ssize(ends), std::ssize(c.valid)), c.valid.begin());
+  for (const Direction direction : kDirections) {
+    SCOPED_TRACE(direction_name(direction));
+    Scan<float> scan(c, direction);
+    expect_forward(scan);
+    Scan<bfloat16> rounded(c, direction);
+    expect_forward(rounded);
+  }
+}
+
 /// What a scan keeps of its segments spares the next one of the same input their pass, to the same bits.
 template <class T>
 void expect_same_from_segment_states(const ScanCase& c, Direction direction) {
   Scan<T> scan(c, direction);
   const std::int64_t segments = scan_segment_count(c.lanes, c.tokens, c.channels, scan.context);
-  if (segments == 0) return;  // as on a CPU
+  ASSERT_GT(segments, 0);
   Guarded<float, 4> segment_states({segments, c.lanes, c.states, c.channels});
   scan.checkpoints.fill([] { return 0; });  // beyond the valid tokens none is written
   SelectiveScanInput<T> input = scan.whole_input();
@@ -106,7 +129,7 @@ void expect_same_from_segment_states(const ScanCase& c, Direction direction) {
   expect_near("state", scan.state.values(), state, tolerance::kForward);
 }
 
-LONGSTRAND_DEVICE_TEST(SelectiveScan, IsTheSameFromKeptSegmentStates) {
+LONGSTRAND_CUDA_TEST(SelectiveScan, IsTheSameFromKeptSegmentStates) {
   for (const ScanCase& c :
        {ScanCase{1, 700, 40, 16, {}, 0, ""}, ScanCase{3, 500, 144, 24, {500, 0, 77}, 0, ""}}) {
     for (const Direction direction : kDirections) {
