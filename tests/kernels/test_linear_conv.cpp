@@ -171,9 +171,11 @@ LONGSTRAND_CUDA_TEST(LinearConv, AnySplitIntoChunksIsOnePass) {
   LinearConv conv({2, 6200, 64, 32, {6200, 4100}, 0, ""});
   if (!has_kernel()) return;
   const Results whole = conv.run(6200);
+  ASSERT_FALSE(whole.u.empty());
   for (const std::int64_t chunk : {2067, 3100, 4099}) {
     SCOPED_TRACE(chunk);
     const Results split = conv.run(chunk);
+    ASSERT_FALSE(split.u.empty());
     expect_near("u", split.u, whole.u, tolerance::kExact);
     expect_near("z", conv.without_padding(split.z), conv.without_padding(whole.z), tolerance::kExact);
     expect_near("state", split.state, whole.state, tolerance::kExact);
@@ -185,6 +187,7 @@ LONGSTRAND_CUDA_TEST(LinearConv, GivesTheSameAgain) {
   LinearConv conv({1, 40'000, 256, 24, {}, 0, ""});
   if (!has_kernel()) return;
   const Results first = conv.run(40'000);
+  ASSERT_FALSE(first.u.empty());
   for (int time = 0; time < 5; ++time) {
     const Results again = conv.run(40'000);
     EXPECT_EQ(again.u, first.u);

@@ -23,6 +23,7 @@ struct Case {
   std::int64_t gap;  // between rows: operands are columns of wider arrays
   double scale;      // of the residual
   const char* reason;
+  bool fused = false;  // on a GPU that has the kernel for all of it, which adds the product unrounded
 };
 
 const std::vector<Case> kCases = {
@@ -38,7 +39,10 @@ const std::vector<Case> kCases = {
     {{130, 512, 256}, 0, 1e-4, "a small one"},
 };
 
-/// The product may be rounded to T before it is added.
+/// Whether this GPU has the kernel for operands of a test that are aligned.
+bool has_kernel() { return probe_cuda().compute_capability == 90 && placement_under_test().guard % 16 == 0; }
+
+/// T: what the product may be rounded to before it is added.
 template <class T>
 void expect_residual(const Doubles& actual, const Doubles& before, const Doubles& product) {
   double largest = 0;
@@ -73,7 +77,11 @@ void check(const Case& c) {
   const Doubles product = reference::linear(shape, x.values(), weight.values());
   linear_norm_forward<T>(x, packed, {residual, norm_weight, kEpsilon, normed}, context);
   const Doubles total = residual.values();
-  expect_residual<T>(total, before, product);
+  if (c.fused && has_kernel()) {
+    expect_residual<float>(total, before, product);
+  } else {
+    expect_residual<T>(total, before, product);
+  }
   expect_near("normed", normed.values(),
               reference::rms_norm({shape.rows, shape.out, kEpsilon, total, norm_weight.values()}),
               forward_tolerance<T>());
@@ -91,15 +99,15 @@ LONGSTRAND_DEVICE_TEST(LinearNorm, AgreesWithTheReference) {
 
 /// Rows enough for a GPU's kernel that does all of it.
 const std::vector<Case> kManyRows = {
-    {{4224, 64, 256}, 0, 1, "a tile for each pair of an H200's multiprocessors"},
-    {{4225, 512, 256}, 8, 1, "a row more, rows apart"},
-    {{8511, 128, 256}, 0, 1, "two tiles each and a bit"},
+    {{4224, 64, 256}, 0, 1, "a tile for each pair of an H200's multiprocessors", true},
+    {{4225, 512, 256}, 8, 1, "a row more, rows apart", true},
+    {{8511, 128, 256}, 0, 1, "two tiles each and a bit", true},
     {{12'750, 64, 256}, 1, 1, "three, rows an odd distance apart"},
-    {{4230, 704, 256}, 0, 1, "as many inputs as have room"},
+    {{4230, 704, 256}, 0, 1, "as many inputs as have room", true},
     {{4230, 96, 256}, 0, 1, "half a block of inputs"},
-    {{8448, 64, 128}, 0, 1, "a tile for each multiprocessor"},
-    {{8511, 256, 128}, 8, 1, "one and a bit, rows apart"},
-    {{25'345, 64, 128}, 0, 1, "three and a bit"},
+    {{8448, 64, 128}, 0, 1, "a tile for each multiprocessor", true},
+    {{8511, 256, 128}, 8, 1, "one and a bit, rows apart", true},
+    {{25'345, 64, 128}, 0, 1, "three and a bit", true},
     {{8500, 64, 192}, 0, 1, "another number of outputs"},
 };
 
