@@ -135,7 +135,7 @@ class ChunkMajorTrainer final : public Trainer::Engine {
   Context& context() override { return workers_.main_context(); }
 
   std::size_t peak_bytes() const override {
-    std::size_t total_bytes = workers_.scratch_bytes();
+    std::size_t total_bytes = workers_.scratch_bytes() + head_->size_bytes();
     for (const Slot& slot : slots_) total_bytes += slot.arena.high_water_bytes();
     for (const auto* states : {&state_, &d_state_}) total_bytes += states->size_bytes();
     for (const auto& states : kept_states_) total_bytes += states.size_bytes();

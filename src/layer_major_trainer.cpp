@@ -75,7 +75,7 @@ class LayerMajorTrainer final : public Trainer::Engine {
   Context& context() override { return workers_.main_context(); }
 
   std::size_t peak_bytes() const override {
-    return workers_.scratch_bytes() + sweep_.peak_bytes() + arena_.high_water_bytes() +
+    return workers_.scratch_bytes() + head_->size_bytes() + sweep_.peak_bytes() + arena_.high_water_bytes() +
            of_reverse_.size_bytes();
   }
 

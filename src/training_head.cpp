@@ -87,6 +87,11 @@ class TokenHead final : public TrainingHead<T> {
 
   void weights_changed(const ParameterStore&, Context&) override {}
 
+  std::size_t size_bytes() const override {
+    return facing_.size_bytes() + d_lm_head_.size_bytes() + totals_.size_bytes() +
+           joined_arena_.high_water_bytes();
+  }
+
  private:
   View<const float, 2> logits(View<const T, 3> out, Context& context) const {
     const View<const T, 2> hidden = rows(out);
@@ -187,6 +192,7 @@ class ClassificationHead final : public TrainingHead<T> {
   void weights_changed(const ParameterStore& weights, Context& context) override {
     head_.load(weights, context);
   }
+  std::size_t size_bytes() const override { return pooled_.size_bytes() + d_pooled_.size_bytes(); }
 
  private:
   template <class E>

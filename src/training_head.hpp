@@ -49,6 +49,8 @@ class TrainingHead {
   /// Of the chunks since start_batch.
   virtual BatchTotals totals(Context& context) const = 0;
   virtual void weights_changed(const ParameterStore& weights, Context& context) = 0;
+  /// Held at their largest, weights and scratch aside.
+  virtual std::size_t size_bytes() const = 0;
 };
 
 /// `weights` are those that `backbone` has; both must outlive the head.
