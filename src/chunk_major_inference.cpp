@@ -4,7 +4,6 @@
 // On a GPU the host puts a chunk's whole way on the stream, then delivers the chunk before it and takes the
 // next one while the GPU computes.
 #include <algorithm>
-#include <cassert>
 #include <deque>
 
 #include "kernels/elementwise.hpp"

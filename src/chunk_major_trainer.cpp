@@ -49,7 +49,7 @@ Limits gpu_limits(std::int64_t saved_bytes_per_token, std::int64_t state_bytes, 
   constexpr std::int64_t kLanes = kKiB;  // whose states take less than their tokens
   constexpr std::int64_t kStates_bytes = 2 * kGiB;
   constexpr std::int64_t kFewestStates = 128, kMostStates = 4 * kKiB;
-  constexpr std::int64_t kTrails_bytes = 7 * kGiB / 8;  // of 2^20 tokens of that model
+  constexpr std::int64_t kTrails_bytes = 7 * kGiB / 8;  // of 28 such chunks
   const auto tokens_of = [&](std::int64_t size_bytes, std::int64_t share) {
     return std::min(size_bytes, memory_bytes / share) / saved_bytes_per_token;
   };

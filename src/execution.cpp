@@ -23,7 +23,7 @@ std::string device_name(Device device) {
 namespace {
 
 /// On a GPU: what a layer would keep of a chunk for backward, rounded down to a power of two in tokens, and
-/// no more than an eighth of the memory. 2^20 tokens of d_model 256 in bfloat16, in 7.2 GiB: the scan's
+/// no more than an eighth of the memory. 2^20 tokens of d_model 256 in bfloat16, in 6.6 GiB: the scan's
 /// segments are long then.
 constexpr std::int64_t kGpuActivations_bytes = std::int64_t{12} << 30;
 /// Reads of 100 bases fill a quarter of a chunk then, and the state of all lanes stays below a chunk's

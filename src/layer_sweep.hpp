@@ -42,7 +42,7 @@ class LayerSweep {
   /// What the shared projection of a sheet may take: 512 Ki tokens of d_model 256 in bfloat16. Backward takes
   /// three times that.
   static constexpr std::int64_t kSharedProjection_bytes = std::int64_t{1} << 30;
-  /// What the trails of all layers may take: those of five chunks at d_model 256, 16 layers.
+  /// What the trails of all layers may take: those of seven chunks at d_model 256, 16 layers.
   static constexpr std::int64_t kTrails_bytes = std::int64_t{1} << 30;
 
   /// All must outlive it.
