@@ -71,6 +71,11 @@ bool ListedWindows::next_listed_record() {
     return true;
   }
   listed_ = nullptr;
+  for (auto rest = windows_.upper_bound(record_index_); rest != windows_.end(); ++rest) {
+    if (rest->second.windows.empty()) continue;
+    fail(fmt::format("it ends after {} records, where the list has record {}, '{}'", record_index_ + 1,
+                     rest->first, rest->second.name));
+  }
   return false;
 }
 

@@ -144,6 +144,22 @@ TEST(ListedWindows, ARecordOfAnotherNameIsAnErrorThatNamesBoth) {
   }
 }
 
+TEST(ListedWindows, AFileThatLacksAListedRecordIsAnErrorThatNamesIt) {
+  ListedWindows windows(std::make_unique<MemorySource>(Records{{"a", "ACGT"}, {"b", "ACGT"}}),
+                        {{0, {"a", {{0, 4}}}}, {2, {"c", {{0, 4}}}}, {3, {"d", {}}}}, "memory");
+  io::RecordInfo record;
+  ASSERT_TRUE(windows.next_record(record));
+  read_record(windows, 100);
+  try {
+    windows.next_record(record);
+    FAIL() << "no error";
+  } catch (const io::InputError& error) {
+    EXPECT_NE(std::string(error.what()).find("ends after 2 records, where the list has record 2, 'c'"),
+              std::string::npos)
+        << error.what();
+  }
+}
+
 TEST(ListedWindows, AWindowPastTheEndIsAnErrorThatNamesIt) {
   ListedWindows windows(std::make_unique<MemorySource>(Records{{"a", "ACGTACGT"}}), {{0, {"a", {{4, 12}}}}},
                         "memory");
