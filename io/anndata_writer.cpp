@@ -26,6 +26,11 @@ std::string layout_path(const std::string& path) { return partial_path(path) + "
 std::string destination_of(const std::string& path) {
   auto destination = follow_link(path);
   require_not_directory(destination);
+  std::error_code ignored;
+  if (std::filesystem::exists(destination, ignored) &&
+      !std::filesystem::is_regular_file(destination, ignored)) {
+    throw std::runtime_error("cannot create '" + path + "': it is a device or pipe, and HDF5 needs a file");
+  }
   return destination;
 }
 

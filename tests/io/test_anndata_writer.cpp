@@ -1,6 +1,7 @@
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <signal.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cstdlib>
@@ -99,6 +100,13 @@ TEST(AnnDataWriter, FinishReplacesAnOlderFile) {
   write_whole(directory / "out.h5ad", RowKind::kPooled, 20, 4);
   write_whole(directory / "expected.h5ad", RowKind::kPooled, 20, 4);
   EXPECT_EQ(content_of(directory / "out.h5ad"), content_of(directory / "expected.h5ad"));
+}
+
+TEST(AnnDataWriter, RefusesAPipe) {
+  const test::TemporaryDirectory directory;
+  ASSERT_EQ(::mkfifo((directory / "pipe").c_str(), 0600), 0);
+  EXPECT_THROW(write_whole(directory / "pipe", RowKind::kPooled, 10, 4), std::runtime_error);
+  EXPECT_TRUE(fs::is_fifo(directory / "pipe"));
 }
 
 TEST(AnnDataWriter, ResumesAfterTheLastCompleteRow) {
