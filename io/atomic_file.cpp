@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <cassert>
+#include <charconv>
 #include <filesystem>
 #include <span>
 #include <stdexcept>
@@ -22,12 +23,28 @@ bool is_device(const std::string& path) {
          fs::is_block_file(status);
 }
 
+// The open descriptor that a path names, or -1: renaming would replace the file behind it.
+int descriptor_of(const std::string& path) {
+  if (path.empty() || path == "-" || path == "/dev/stdout") return STDOUT_FILENO;
+  if (path == "/dev/stderr") return STDERR_FILENO;
+  for (const std::string_view folder : {"/dev/fd/", "/proc/self/fd/"}) {
+    if (!path.starts_with(folder)) continue;
+    int descriptor = -1;
+    const char* const end = path.data() + path.size();
+    const auto [rest, error] = std::from_chars(path.data() + folder.size(), end, descriptor);
+    if (error == std::errc() && rest == end) return descriptor;
+  }
+  return -1;
+}
+
 }  // namespace
+
+bool is_stream(const std::string& path) { return descriptor_of(path) >= 0 || is_device(path); }
 
 AtomicFile::AtomicFile(const std::string& path) {
   buffer_.reserve(kBufferBytes);
-  if (path.empty() || path == "-") {
-    file_.emplace(::dup(STDOUT_FILENO), "standard output");
+  if (const int descriptor = descriptor_of(path); descriptor >= 0) {
+    file_.emplace(::dup(descriptor), descriptor == STDOUT_FILENO ? "standard output" : path);
   } else if (is_device(path)) {
     file_.emplace(path, O_WRONLY);
   } else {

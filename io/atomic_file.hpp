@@ -10,10 +10,11 @@ namespace longstrand::io {
 
 // An output file that appears whole or not at all: written as PATH.partial beside its destination, synced and
 // renamed by commit(), removed if it goes out of scope before. A path that is "-" or empty is standard
-// output; a device, pipe or socket is written directly, since renaming would replace it; a symbolic link is
-// followed. Only one writer at a time: a second one on the same path throws. Writes are buffered. The first
-// error throws std::runtime_error naming path and reason; SIGPIPE must be ignored by the program for a closed
-// pipe to arrive as such an error. After an error the object can only be destroyed.
+// output; that, other open descriptors (/dev/stdout, /dev/fd/N), devices, pipes and sockets are written
+// directly, since renaming would replace them; a symbolic link is followed. Only one writer at a time: a
+// second one on the same path throws. Writes are buffered. The first error throws std::runtime_error naming
+// path and reason; SIGPIPE must be ignored by the program for a closed pipe to arrive as such an error. After
+// an error the object can only be destroyed.
 class AtomicFile {
  public:
   explicit AtomicFile(const std::string& path);
@@ -33,6 +34,9 @@ class AtomicFile {
   bool renames_ = false;                // the file is under a temporary name until commit
   std::string buffer_;
 };
+
+// Whether an AtomicFile of that path is written directly, so that there is no file to put others beside.
+bool is_stream(const std::string& path);
 
 // A file's whole content in one call. Throws like AtomicFile.
 void write_file(const std::string& path, std::string_view content);

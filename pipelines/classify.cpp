@@ -8,6 +8,7 @@
 #include <nlohmann/json.hpp>
 #include <optional>
 
+#include "io/atomic_file.hpp"
 #include "io/input_error.hpp"
 #include "io/tsv_writer.hpp"
 #include "pipelines/classification_report.hpp"
@@ -159,7 +160,7 @@ void classify(const std::vector<std::string>& arguments) {
   const ConfusionMatrix confusion = write_table(inference, line, options, labels, true_classes);
   if (!truth) return;
   log_confusion(confusion);
-  if (options.output == "-") return;
+  if (io::is_stream(options.output)) return;
   write_classification_report(confusion,
                               {{"model_fingerprint", model.fingerprint()},
                                {"command_line", line.text()},

@@ -144,6 +144,23 @@ TEST(AtomicFile, DashIsStandardOutput) {
   EXPECT_EQ(content_of(directory / "out"), "text");
 }
 
+// What a shell has redirected standard output to goes on behind what is there.
+TEST(AtomicFile, AnOpenDescriptorIsWrittenWhereItStands) {
+  for (const std::string path : {"/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"}) {
+    const test::TemporaryDirectory directory;
+    write_file(directory / "out", "before ");
+    const auto child = test::fork_child([&] {
+      const FileDescriptor out(directory / "out", O_WRONLY | O_APPEND);
+      ::dup2(out.get(), STDOUT_FILENO);
+      write_file(path, "text");
+      return is_stream(path) && ::write(STDOUT_FILENO, " after", 6) == 6 ? 0 : 1;
+    });
+    EXPECT_EQ(test::wait_for(child), 0);
+    EXPECT_EQ(content_of(directory / "out"), "before text after") << path;
+  }
+  EXPECT_FALSE(is_stream("out.tsv"));
+}
+
 TEST(AtomicFile, AClosedPipeIsAnError) {
   const auto child = test::fork_child([] {
     int ends[2];
