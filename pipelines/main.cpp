@@ -1,8 +1,11 @@
 // The program: finds the command and turns what it throws into one line and an exit code.
+#include <fcntl.h>
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cstdio>
+#include <cstdlib>
 #include <iostream>
 #include <new>
 
@@ -19,9 +22,13 @@ constexpr int kDone = 0;
 constexpr int kFailed = 1;
 constexpr int kWrongUsage = 2;
 
+/// Where that cannot be written, the exit code has to do.
+void print_to_stderr(const std::string& text) { std::fputs(text.c_str(), stderr); }
+
 void print_error(const std::string& who, std::string what, const std::string& hint = {}) {
   std::replace(what.begin(), what.end(), '\n', ' ');
-  fmt::print(stderr, "{}{}: error: {}{}\n", stderr_is_terminal() ? "\r\x1b[K" : "", who, what, hint);
+  print_to_stderr(
+      fmt::format("{}{}: error: {}{}\n", stderr_is_terminal() ? "\r\x1b[K" : "", who, what, hint));
 }
 
 void flush_standard_output() {
@@ -47,7 +54,7 @@ int run_command(const Command& command, const std::vector<std::string>& argument
 
 int run_program(const std::vector<std::string>& words) {
   if (words.empty()) {
-    fmt::print(stderr, "{}", program_help());
+    print_to_stderr(program_help());
     return kWrongUsage;
   }
   try {
@@ -68,7 +75,17 @@ int run_program(const std::vector<std::string>& words) {
 
 }  // namespace
 
+/// A standard stream that is closed would be the next file that is opened. Reading from what it becomes, or
+/// writing to it, is an error.
+void occupy_closed_streams() {
+  for (const int stream : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) {
+    if (::fcntl(stream, F_GETFD) >= 0) continue;
+    if (::open("/dev/null", stream == STDIN_FILENO ? O_WRONLY : O_RDONLY) != stream) std::abort();
+  }
+}
+
 int main(int argc, char** argv) {
+  occupy_closed_streams();
   install_signal_handlers();
   return run_program({argv + 1, argv + argc});
 }

@@ -89,6 +89,23 @@ class Usage(unittest.TestCase):
             self.assertEqual(len(done.stderr.splitlines()), 1, done.stderr)
 
 
+    def test_a_standard_error_that_cannot_be_written_leaves_the_exit_code(self):
+        for arguments, status in (["inspect", "/no/such.fa"], 1), (["inspect", "--colour"], 2), ([], 2):
+            with open("/dev/full", "w") as full:
+                done = subprocess.run([PROGRAM, *arguments], stdout=subprocess.PIPE, stderr=full, timeout=60)
+            self.assertEqual(done.returncode, status)
+            done = subprocess.run(["sh", "-c", '"$@" 2>&-', "sh", PROGRAM, *arguments], timeout=60)
+            self.assertEqual(done.returncode, status)
+
+    def test_a_closed_standard_stream_is_no_file(self):
+        """Else the next file opened would be one: the input its own output, the output full of log lines."""
+        done = subprocess.run(["sh", "-c", '"$@" <&-', "sh", PROGRAM, "inspect", "-"], capture_output=True, text=True, timeout=60)
+        self.assertEqual((done.returncode, len(done.stderr.splitlines())), (1, 1), done.stderr)
+        done = subprocess.run(["sh", "-c", '"$@" >&-', "sh", PROGRAM, "--version"], capture_output=True, text=True, timeout=60)
+        self.assertEqual(done.returncode, 1)
+        self.assertIn("standard output", done.stderr)
+
+
 class Inspect(unittest.TestCase):
     def test_sequence_files(self):
         rows = run("inspect", DATA / "fixtures/chr22.fa", DATA / "fixtures/chr22.fq.gz").stdout.splitlines()
