@@ -223,9 +223,14 @@ Model Model::load(const fs::path& folder) {
   }
   model.parameters_ = ParameterStore(std::move(specs));
   for (const ParameterSpec& spec : model.parameters_.specs()) {
-    const View<float, 1> values = model.parameters_.flat(spec.name);
-    file_of(spec).read(stored_name(spec), spec.shape,
-                       std::span(values.data, static_cast<std::size_t>(values.size())));
+    const View<float, 1> view = model.parameters_.flat(spec.name);
+    const std::span<float> values(view.data, static_cast<std::size_t>(view.size()));
+    SafetensorsReader& file = file_of(spec);
+    file.read(stored_name(spec), spec.shape, values);
+    if (!std::ranges::all_of(values, [](float value) { return std::isfinite(value); })) {
+      file.fail("tensor " + stored_name(spec) +
+                ": holds NaN or infinity: the model is of a training that failed");
+    }
   }
   check_tied_tensors(weights, model, layout);
   check_complement_maps(weights, model.config_);
@@ -258,7 +263,11 @@ void Model::save(const fs::path& folder, CheckpointLayout layout) const {
     backbone.push_back(tensor(parameters_.spec(original), name_in_layout(tied, config_, layout)));
   }
   write_safetensors(folder / "model.safetensors", backbone);
-  if (!head.empty()) write_safetensors(folder / "head.safetensors", head);
+  if (!head.empty()) {
+    write_safetensors(folder / "head.safetensors", head);
+  } else {
+    fs::remove(folder / "head.safetensors", error);  // of a model that was there before
+  }
   write_json(folder / "longstrand.json", describe_additions(config_, classifier_));
   write_json(folder / "config.json", config);
 }

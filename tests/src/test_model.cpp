@@ -187,6 +187,35 @@ TEST(Model, FingerprintSurvivesEveryLayout) {
   EXPECT_NE(Model(config, 1).fingerprint(), model.fingerprint());
 }
 
+TEST(ModelFolderErrors, AWeightThatIsNoNumberIsRefused) {
+  const TemporaryDirectory directory;
+  for (const float value : {std::nanf(""), -INFINITY}) {
+    Model model({.d_model = 16, .n_layer = 1}, 7);
+    model.parameters().flat("backbone.layers.0.mixer.D").data[3] = value;
+    model.save(directory / "model");
+    try {
+      Model::load(directory / "model");
+      FAIL() << "no error";
+    } catch (const std::runtime_error& error) {
+      EXPECT_NE(
+          std::string(error.what()).find("model.safetensors: tensor backbone.layers.0.mixer.D: holds NaN"),
+          std::string::npos)
+          << error.what();
+    }
+  }
+}
+
+TEST(Model, LeavesNoHeadOfTheModelThatWasThere) {
+  const TemporaryDirectory directory;
+  const std::filesystem::path folder = directory / "model";
+  Model model({.d_model = 16, .n_layer = 1}, 7);
+  model.set_classifier({.labels = {"x", "y"}}, 3);
+  model.save(folder);
+  EXPECT_TRUE(std::filesystem::exists(folder / "head.safetensors"));
+  Model({.d_model = 16, .n_layer = 1}, 7).save(folder);
+  EXPECT_FALSE(std::filesystem::exists(folder / "head.safetensors"));
+}
+
 TEST(ModelFolderErrors, AnAlphabetThatDoesNotFitIsRefused) {
   TemporaryDirectory directory;
   const std::filesystem::path folder = directory / "model";
