@@ -8,17 +8,13 @@
 #include <nlohmann/json.hpp>
 
 #include "io/atomic_file.hpp"
+#include "io/json_text.hpp"
 #include "io/utf8.hpp"
 
 namespace longstrand::io {
 namespace {
 
 using Json = nlohmann::ordered_json;
-
-// Names come from files and may hold any bytes; dump() must not fail on them.
-std::string text_of(const Json& json, int indent = -1) {
-  return json.dump(indent, ' ', /*ensure_ascii=*/false, Json::error_handler_t::replace);
-}
 
 // The keys that every section has; MultiQC wants the plot's id to differ from the section's.
 Json describe(const MultiqcSection& section, const std::string& plot_type) {
@@ -30,7 +26,7 @@ Json describe(const MultiqcSection& section, const std::string& plot_type) {
 }
 
 void write_json(const std::string& folder, const MultiqcSection& section, const Json& content) {
-  write_file(fmt::format("{}/{}_mqc.json", folder, section.id), text_of(content, 1) + '\n');
+  write_file(fmt::format("{}/{}_mqc.json", folder, section.id), json_text(content, 1) + '\n');
 }
 
 // In quotes, so that a class called "1" or "#2" stays a name.
@@ -82,7 +78,7 @@ void write_multiqc_heatmap(const std::string& folder, const MultiqcSection& sect
   std::string text;
   const auto description = describe(section, "heatmap");
   for (const auto& [key, value] : description.items()) {
-    text += fmt::format("#{}: {}\n", key, text_of(value));  // JSON is YAML
+    text += fmt::format("#{}: {}\n", key, json_text(value));  // JSON is YAML
   }
   for (const auto& name : column_names) {
     text += '\t' + quoted_cell(name);

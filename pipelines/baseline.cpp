@@ -7,6 +7,7 @@
 #include <set>
 
 #include "io/atomic_file.hpp"
+#include "io/json_text.hpp"
 #include "pipelines/command_line.hpp"
 #include "pipelines/confusion_matrix.hpp"
 #include "pipelines/input_options.hpp"
@@ -98,7 +99,7 @@ void baseline(const std::vector<std::string>& arguments) {
   report["accuracy"] = std::max(confusions[0].accuracy(), confusions[1].accuracy());
   spdlog::info("{}-mer nearest centroid over {} windows: accuracy {:.4f} (euclidean), {:.4f} (cosine)", k,
                confusions[0].total(), confusions[0].accuracy(), confusions[1].accuracy());
-  io::write_file(output, report.dump(2) + "\n");
+  io::write_file(output, io::json_text(report, 2) + "\n");
 }
 
 }  // namespace longstrand::pipelines

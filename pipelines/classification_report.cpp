@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include "io/atomic_file.hpp"
+#include "io/json_text.hpp"
 #include "io/multiqc.hpp"
 #include "pipelines/logging.hpp"
 
@@ -95,7 +96,8 @@ void write_classification_report(const ConfusionMatrix& confusion, const nlohman
   const Report report = report_of(table);
   nlohmann::json metrics = confusion.to_json();
   metrics.update(provenance);
-  io::write_file(fs::path(table).replace_extension(".metrics.json").string(), metrics.dump(2) + "\n");
+  io::write_file(fs::path(table).replace_extension(".metrics.json").string(),
+                 io::json_text(metrics, 2) + "\n");
   write_heatmap(confusion, report);
   write_summary(confusion, report);
 }

@@ -10,6 +10,7 @@
 #include "io/anndata_summary.hpp"
 #include "io/atomic_file.hpp"
 #include "io/input_error.hpp"
+#include "io/json_text.hpp"
 #include "io/sequence_statistics.hpp"
 #include "pipelines/command_line.hpp"
 #include "pipelines/input_options.hpp"
@@ -181,7 +182,7 @@ void inspect(const std::vector<std::string>& arguments) {
       output.flush();
     }
   }
-  if (as_json) output.write(all.dump(2) + '\n');
+  if (as_json) output.write(io::json_text(all, 2) + '\n');
   output.commit();
 }
 

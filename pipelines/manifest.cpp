@@ -10,6 +10,7 @@
 #include <set>
 
 #include "io/input_error.hpp"
+#include "io/utf8.hpp"
 
 namespace longstrand::pipelines {
 namespace {
@@ -48,6 +49,7 @@ class TableReader {
     if (fields_[column].empty()) fail(fmt::format("empty {}", header_[column]));
     return fields_[column];
   }
+  const std::string& field_or_empty(std::size_t column) const { return fields_[column]; }
   std::int64_t integer(std::size_t column) const {
     const auto& text = field(column);
     std::int64_t value = 0;
@@ -131,6 +133,9 @@ Manifest read_manifest(const std::string& path) {
     auto& entry = manifest.entries.emplace_back();
     entry.path = (folder / table.field(path_column)).string();
     entry.label = table.field(label_column);
+    if (io::to_utf8(entry.label) != entry.label) {
+      table.fail("the label is not UTF-8; convert the file, as by: iconv -f latin1 -t utf8");
+    }
     if (split_column < columns) entry.split = table.split(split_column);
     // One file under two names would be on both sides of a split.
     if (!paths.insert(fs::weakly_canonical(entry.path).string()).second)
@@ -147,6 +152,11 @@ SplitWriter::SplitWriter(const std::string& path) : file_(path) {
 }
 
 void SplitWriter::write(const SplitWindow& window) {
+  if (window.path.find_first_of("\t\r\n") != std::string::npos || window.path.starts_with('#')) {
+    throw io::InputError(fmt::format(
+        "'{}' cannot be listed in split.tsv: its path has a tab or an end of line in it, or begins with #",
+        window.path));
+  }
   file_.write(fmt::format("{}\t{}\t{}\t{}\t{}\t{}\t{}\n", window.path, window.record, window.record_index,
                           window.start, window.end, window.label, split_name(window.split)));
 }
@@ -158,7 +168,7 @@ void read_split(const std::string& path, const std::function<void(const SplitWin
   }
   while (table.next()) {
     const SplitWindow window{.path = table.field(0),
-                             .record = table.field(1),
+                             .record = table.field_or_empty(1),  // FASTA has records without a name
                              .record_index = table.integer(2),
                              .start = table.integer(3),
                              .end = table.integer(4),

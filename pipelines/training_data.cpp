@@ -7,6 +7,7 @@
 
 #include "io/chunk_stream.hpp"
 #include "io/input_error.hpp"
+#include "io/utf8.hpp"
 #include "pipelines/interrupt.hpp"
 #include "pipelines/progress.hpp"
 
@@ -24,7 +25,7 @@ nlohmann::json describe_input(const TrainingInput& input) {
   std::error_code missing;  // standard input has neither size nor time
   const auto size = fs::file_size(input.path, missing);
   const auto changed = fs::last_write_time(input.path, missing).time_since_epoch();
-  return {{"path", absolute(input.path)},
+  return {{"path", io::to_utf8(absolute(input.path))},
           {"bytes", missing ? -1 : static_cast<std::int64_t>(size)},
           {"changed_ns", missing ? 0 : std::chrono::duration_cast<std::chrono::nanoseconds>(changed).count()},
           {"label", input.label},
@@ -38,7 +39,7 @@ nlohmann::json describe(const std::vector<TrainingInput>& inputs, const Training
                                 {"test", options.split.test},
                                 {"seed", options.split.seed},
                                 {"ambiguous", options.ambiguous},
-                                {"reference", absolute(options.source.reference)},
+                                {"reference", io::to_utf8(absolute(options.source.reference))},
                                 {"inputs", nlohmann::json::array()}};
   for (const auto& input : inputs) description["inputs"].push_back(describe_input(input));
   return description;

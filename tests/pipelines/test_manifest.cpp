@@ -54,6 +54,7 @@ TEST(Manifest, NamesFileAndLineOfWhatIsWrong) {
       {"path\tlabel\n\na\t\n", "line 3: empty label"},
       {"path\tlabel\na\tx\na\ty\n", "line 3: path"},
       {"path\tlabel\tsplit\na\tx\tdev\n", "line 2: split 'dev'"},
+      {"path\tlabel\na\tBact\xE9rie\n", "line 2: the label is not UTF-8"},
   };
   const test::TemporaryDirectory folder;
   for (const auto& [content, message] : cases) {
@@ -69,6 +70,23 @@ TEST(Manifest, NamesFileAndLineOfWhatIsWrong) {
   }
   EXPECT_THROW(read_manifest(folder / "absent.tsv"), io::InputError);
   EXPECT_THROW(read_manifest(folder / "."), io::InputError);
+}
+
+TEST(SplitTable, HoldsRecordsWithoutANameAndRefusesPathsThatItCannot) {
+  const test::TemporaryDirectory folder;
+  SplitWriter writer(folder / "split.tsv");
+  for (const char* path : {"/d/a\tb.fa", "#a.fa", "a\nb.fa"}) {
+    EXPECT_THROW(writer.write({path, "chr1", 0, 0, 8, "ant", Split::train}), io::InputError) << path;
+  }
+  writer.write({"/d/a.fa", "", 3, 0, 8, "ant", Split::train});
+  writer.commit();
+  std::int64_t windows = 0;
+  read_split(folder / "split.tsv", [&](const SplitWindow& window) {
+    EXPECT_EQ(window.record, "");
+    EXPECT_EQ(window.record_index, 3);
+    ++windows;
+  });
+  EXPECT_EQ(windows, 1);
 }
 
 TEST(SplitTable, ReadsBackWhatIsWritten) {

@@ -1,5 +1,6 @@
 """How the program answers on the command line: help, exit codes, one line an error, what is not in this version."""
 
+import json
 import os
 import pathlib
 import subprocess
@@ -112,6 +113,15 @@ class Inspect(unittest.TestCase):
         self.assertEqual(rows[0].split("\t"), "path kind records bases a c g t n other soft_masked longest".split())
         self.assertEqual(len(rows), 3)
         self.assertEqual(rows[1].split("\t")[1:4], ["FASTA", "1", "12356"])
+
+    def test_a_name_that_is_not_utf8(self):
+        with tempfile.TemporaryDirectory() as folder:
+            path = os.path.join(os.fsencode(folder), b"caf\xe9.fa")
+            with open(path, "w") as file:
+                file.write(">a\nACGT\n")
+            done = subprocess.run([PROGRAM, "inspect", "--json", path], capture_output=True, timeout=60)
+            self.assertEqual((done.returncode, done.stderr), (0, b""))
+            self.assertEqual(json.loads(done.stdout)[0]["records"], 1)
 
     def test_what_is_not_ours(self):
         with tempfile.TemporaryDirectory() as folder:
