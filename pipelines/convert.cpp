@@ -43,7 +43,13 @@ void convert(const std::vector<std::string>& arguments) {
   if (!force && std::filesystem::exists(std::filesystem::path(output) / "config.json")) {
     throw std::runtime_error("'" + output + "' holds a model already: choose another folder or give --force");
   }
-  model.save(output, kLayouts.at(layout));
+  const CheckpointLayout to = kLayouts.at(layout);
+  model.save(output, to);
+  const double epsilon = model.config().norm_epsilon;
+  if (to == CheckpointLayout::state_spaces && epsilon != ModelConfig{}.norm_epsilon) {
+    spdlog::warn("the layout has no place for the norm's epsilon: mamba_ssm computes with {}, not with {}",
+                 ModelConfig{}.norm_epsilon, epsilon);
+  }
   spdlog::info("{} parameters, fingerprint {}, written to '{}'", model.parameter_count(), model.fingerprint(),
                output);
 }

@@ -201,8 +201,9 @@ Model Model::load(const fs::path& folder) {
   try {
     model.config_ = parse_config(read_json(config_path), &layout);
     find_mixer(model.config_.mixer);
-    // The state-spaces layout has no key for it.
-    model.config_.norm_epsilon = additions.value("norm_epsilon", model.config_.norm_epsilon);
+    if (layout == CheckpointLayout::state_spaces) {  // which has no key for it
+      model.config_.norm_epsilon = additions.value("norm_epsilon", model.config_.norm_epsilon);
+    }
     adopt_stored_vocabulary(weights, name_in_layout(kEmbeddingWeight, model.config_, layout), model.config_);
   } catch (const std::exception& error) {
     throw std::runtime_error(config_path.string() + ": " + error.what());

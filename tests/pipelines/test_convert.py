@@ -42,6 +42,15 @@ class ConvertTest(unittest.TestCase):
         for key, value in {"hidden_size": 16, "num_hidden_layers": 2, "state_size": 16, "conv_kernel": 4}.items():
             self.assertEqual(config[key], value, key)
 
+    def test_says_what_a_layout_cannot_hold(self):
+        model = write_model(self.folder / "model")
+        run("convert", model, "--to", "hugging-face", "-o", self.folder / "other")
+        config = self.folder / "other" / "config.json"
+        config.write_text(json.dumps(json.loads(config.read_text()) | {"layer_norm_epsilon": 0.01}))
+        for layout, warned in ("state-spaces", True), ("hugging-face", False):
+            done = run("convert", self.folder / "other", "--to", layout, "-o", self.folder / f"other-{layout}")
+            self.assertEqual("epsilon" in done.stderr, warned, done.stderr)
+
     def test_both_layouts_give_the_same_results(self):
         model = write_model(self.folder / "model")
         run("convert", model, "--to", "hugging-face", "-o", self.folder / "hf")
