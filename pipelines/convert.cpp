@@ -38,6 +38,7 @@ void convert(const std::vector<std::string>& arguments) {
   // clang-format on
   line.example("longstrand convert run/model --to hugging-face -o run/model-hf");
   if (!line.parse(arguments)) return;
+  if (output == "-") throw UsageError("--output -: a model is a folder; give its name");
 
   const Model model = Model::load(input);
   if (!force && std::filesystem::exists(std::filesystem::path(output) / "config.json")) {

@@ -1,5 +1,8 @@
 #include "pipelines/input_options.hpp"
 
+#include <algorithm>
+#include <functional>
+
 namespace longstrand::pipelines {
 
 void ReadingOptions::add_to(CommandLine& line, const std::string& heading) {
@@ -20,7 +23,10 @@ io::SourceOptions ReadingOptions::source_options(const CommonOptions& common) co
 }
 
 void InputOptions::add_to(CommandLine& line, bool required) {
-  auto* inputs = po::value(&paths);
+  const std::function<void(const std::vector<std::string>&)> check = [](const auto& given) {
+    if (std::ranges::count(given, "-") > 1) throw UsageError("-: standard input can be read once");
+  };
+  auto* inputs = po::value(&paths)->notifier(check);
   line.positional("input", required ? inputs->required() : inputs);
   reading.add_to(line, "Input (FASTA, FASTQ, SAM, BAM, CRAM; plain, gzip or bgzf; - for standard input)");
 }

@@ -52,6 +52,8 @@ class Usage(unittest.TestCase):
             (("pretrain", "x.fa", "-o", "run", "--min-lr", "-0.1"), "--min-lr -0.1: must be at least 0"),
             (("pretrain", "x.fa", "-o", "run", "--warmup-steps", "-1"), "--warmup-steps -1: must be at least 0"),
             (("pretrain", "x#1.fa", "-o", "run"), "cannot hold '#'"),
+            (("score", "-m", "m", "-", "x.fa", "-"), "standard input can be read once"),
+            (("convert", "m", "--to", "caduceus", "-o", "-"), "a model is a folder"),
             (("inspect", "x.fa", "--threads", "two"), "--threads"),
             (("inspect", "x.fa", "--threads", "-1"), "must be at least 0"),
             (("inspect", "x.fa", "--precision", "fp8"), "fp32"),
