@@ -20,6 +20,7 @@ Backbone<T>::Backbone(const ModelConfig& config, const ParameterStore& weights, 
     mixers_.push_back(make_mixer<T>(config, prefix + "mixer.", weights));
   }
   norm_weights_.push_back(weights.flat(kFinalNormWeight));
+  normed_embedding_ = Array<T, 2>(embedding_.shape, context.device);
   prepare(context);
 }
 
@@ -27,6 +28,10 @@ template <class T>
 void Backbone<T>::prepare(Context& context) {
   for (const auto& mixer : mixers_) mixer->prepare(for_backward_, context);
   lm_head_.pack(lm_head_weight_, for_backward_, context);
+  const Arena::Scope scope(context.scratch);
+  const auto total = context.scratch.take<float, 2>(embedding_.shape);
+  rms_norm_forward<T>(embedding_, {}, norm_weights_[0], norm_epsilon_, {total, normed_embedding_.view()},
+                      context);
 }
 
 template <class T>
@@ -51,12 +56,7 @@ template <class T>
 void Backbone<T>::embed(View<const std::uint8_t, 2> tokens, View<float, 3> residual, View<T, 3> normed,
                         Context& context) const {
   embed(tokens, residual, context);
-  // There are far fewer kinds of tokens than tokens: each is normed once.
-  const Arena::Scope scope(context.scratch);
-  const auto total = context.scratch.take<float, 2>(embedding_.shape);
-  const auto normed_kinds = context.scratch.take<T, 2>(embedding_.shape);
-  rms_norm_forward<T>(embedding_, {}, norm_weights_[0], norm_epsilon_, {total, normed_kinds}, context);
-  embedding_forward<T>(tokens, normed_kinds, normed, context);
+  embedding_forward<T>(tokens, normed_embedding_.view(), normed, context);
 }
 
 template <class T>

@@ -18,6 +18,7 @@
 #include <vector>
 
 #include "kernels/linear.hpp"
+#include "kernels/memory.hpp"
 #include "src/mixer.hpp"
 #include "src/model.hpp"
 
@@ -104,6 +105,7 @@ class Backbone {
   std::vector<View<const float, 1>> norm_weights_;  // of each layer, then the final one
   std::vector<std::unique_ptr<Mixer<T>>> mixers_;
   PackedLinear<T> lm_head_;
+  Array<T, 2> normed_embedding_;  // [V, D]  as layer 0 takes it
 };
 
 }  // namespace longstrand
