@@ -12,6 +12,7 @@
 #include <utility>
 
 #include "io/anndata_layout.hpp"
+#include "io/atomic_file.hpp"
 #include "io/obs_block.hpp"
 #include "io/utf8.hpp"
 
@@ -26,9 +27,7 @@ std::string layout_path(const std::string& path) { return partial_path(path) + "
 std::string destination_of(const std::string& path) {
   auto destination = follow_link(path);
   require_not_directory(destination);
-  std::error_code ignored;
-  if (std::filesystem::exists(destination, ignored) &&
-      !std::filesystem::is_regular_file(destination, ignored)) {
+  if (is_stream(destination)) {
     throw std::runtime_error("cannot create '" + path + "': it is a device or pipe, and HDF5 needs a file");
   }
   return destination;
