@@ -317,10 +317,6 @@ void launch(const Operands& op, const CUtensorMap& input, Session& session) {
   check_launch("linear convolution");
 }
 
-}  // namespace
-
-namespace {
-
 bool fits(const LinearConvInput<bfloat16>& input, View<const bfloat16, 2> weight,
           const LinearConvOutput<bfloat16>& output) {
   constexpr std::int64_t kFewestTokens = 4096;  // fewer are too little for so many weights

@@ -73,8 +73,6 @@ int run_program(const std::vector<std::string>& words) {
   }
 }
 
-}  // namespace
-
 /// A standard stream that is closed would be the next file that is opened. Reading from what it becomes, or
 /// writing to it, is an error.
 void occupy_closed_streams() {
@@ -83,6 +81,8 @@ void occupy_closed_streams() {
     if (::open("/dev/null", stream == STDIN_FILENO ? O_WRONLY : O_RDONLY) != stream) std::abort();
   }
 }
+
+}  // namespace
 
 int main(int argc, char** argv) {
   occupy_closed_streams();
