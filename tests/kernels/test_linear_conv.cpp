@@ -149,15 +149,12 @@ class LinearConv {
   PackedLinear<bfloat16> packed_;
 };
 
-/// Whether this GPU has the kernel for the operands of a test.
-bool has_kernel() { return probe_cuda().compute_capability == 90 && placement_under_test().guard % 16 == 0; }
-
 LONGSTRAND_CUDA_TEST(LinearConv, AgreesWithTheReference) {
   for (const Case& each : kCases) {
     SCOPED_TRACE(each.reason);
     LinearConv conv(each);
     const Results actual = conv.run(each.tokens);
-    ASSERT_EQ(!actual.u.empty(), has_kernel());
+    ASSERT_EQ(!actual.u.empty(), takes_hopper_kernels());
     if (actual.u.empty()) continue;
     const Results expected = conv.expected();
     expect_near("u", actual.u, expected.u, tolerance::kForwardBFloat16);
@@ -169,7 +166,7 @@ LONGSTRAND_CUDA_TEST(LinearConv, AgreesWithTheReference) {
 
 LONGSTRAND_CUDA_TEST(LinearConv, AnySplitIntoChunksIsOnePass) {
   LinearConv conv({2, 6200, 64, 32, {6200, 4100}, 0, ""});
-  if (!has_kernel()) return;
+  if (!takes_hopper_kernels()) return;
   const Results whole = conv.run(6200);
   ASSERT_FALSE(whole.u.empty());
   for (const std::int64_t chunk : {2067, 3100, 4099}) {
@@ -185,7 +182,7 @@ LONGSTRAND_CUDA_TEST(LinearConv, AnySplitIntoChunksIsOnePass) {
 /// No result depends on which of a GPU's warps was first.
 LONGSTRAND_CUDA_TEST(LinearConv, GivesTheSameAgain) {
   LinearConv conv({1, 40'000, 256, 24, {}, 0, ""});
-  if (!has_kernel()) return;
+  if (!takes_hopper_kernels()) return;
   const Results first = conv.run(40'000);
   ASSERT_FALSE(first.u.empty());
   for (int time = 0; time < 5; ++time) {

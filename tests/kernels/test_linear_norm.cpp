@@ -39,9 +39,6 @@ const std::vector<Case> kCases = {
     {{130, 512, 256}, 0, 1e-4, "a small one"},
 };
 
-/// Whether this GPU has the kernel for operands of a test that are aligned.
-bool has_kernel() { return probe_cuda().compute_capability == 90 && placement_under_test().guard % 16 == 0; }
-
 /// T: what the product may be rounded to before it is added.
 template <class T>
 void expect_residual(const Doubles& actual, const Doubles& before, const Doubles& product) {
@@ -77,7 +74,7 @@ void check(const Case& c) {
   const Doubles product = reference::linear(shape, x.values(), weight.values());
   linear_norm_forward<T>(x, packed, {residual, norm_weight, kEpsilon, normed}, context);
   const Doubles total = residual.values();
-  if (c.fused && has_kernel()) {
+  if (c.fused && takes_hopper_kernels()) {
     expect_residual<float>(total, before, product);
   } else {
     expect_residual<T>(total, before, product);

@@ -28,6 +28,10 @@ inline Placement placement;
 
 inline const Placement& placement_under_test() { return detail::placement; }
 inline Device device_under_test() { return detail::placement.device; }
+/// Whether the GPU has the kernels of *_hopper.cu, and the test's operands are aligned as these want them.
+inline bool takes_hopper_kernels() {
+  return probe_cuda().compute_capability == 90 && placement_under_test().guard % 16 == 0;
+}
 
 namespace detail {
 
