@@ -126,7 +126,7 @@ void expect_same_from_segment_states(const ScanCase& c, Direction direction) {
   run({});
   expect_near("out", scan.out.values(), out, tolerance::kExact);
   expect_near("checkpoints", scan.checkpoints.values(), checkpoints, tolerance::kExact);
-  expect_near("state", scan.state.values(), state, tolerance::kForward);
+  expect_near("state", scan.state.values(), state, state_tolerance<T>());
 }
 
 LONGSTRAND_CUDA_TEST(SelectiveScan, IsTheSameFromKeptSegmentStates) {
