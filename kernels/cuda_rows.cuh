@@ -23,11 +23,11 @@ struct Rows {
   __device__ T* at(std::int64_t lane, std::int64_t place, std::int64_t channel) const {
     return data + lane * lane_stride + place * place_stride + channel;
   }
-  /// Whether pieces of 16 bytes of all rows lie at multiples of 16 bytes.
-  bool aligned() const {
-    constexpr std::int64_t kPiece = 16 / sizeof(T);
-    return reinterpret_cast<std::uintptr_t>(data) % 16 == 0 && lane_stride % kPiece == 0 &&
-           place_stride % kPiece == 0;
+  /// Whether pieces of so many bytes of all rows lie at multiples of as many.
+  bool aligned(std::int64_t piece_bytes = 16) const {
+    const auto piece = piece_bytes / static_cast<std::int64_t>(sizeof(T));
+    return reinterpret_cast<std::uintptr_t>(data) % piece_bytes == 0 && lane_stride % piece == 0 &&
+           place_stride % piece == 0;
   }
 };
 

@@ -5,6 +5,7 @@
 
 #include "kernels/cuda_few_rows.cuh"
 #include "kernels/cuda_math.cuh"
+#include "kernels/cuda_mma.cuh"
 #include "kernels/cuda_packet.cuh"
 #include "kernels/linear_cuda.hpp"
 
@@ -115,14 +116,6 @@ __device__ inline void load_outputs(const Operands& op, int block_output, const 
     }
     to.weight[i] = {part[0], part[1], part[2], part[3]};
   }
-}
-
-__device__ inline void multiply_add(float (&sum)[4], const std::uint32_t (&a)[4], std::uint32_t b0,
-                                    std::uint32_t b1) {
-  asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
-      "{%0, %1, %2, %3};"
-      : "+f"(sum[0]), "+f"(sum[1]), "+f"(sum[2]), "+f"(sum[3])
-      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
 
 /// softplus to 2^-14 of itself, which is enough before rounding to bfloat16.

@@ -59,6 +59,17 @@ struct SegmentStates {
 
 using ScanTile = float[kScanTile_tokens][kScanStates];
 
+/// Which way what the first pass scans runs, along the walk: states forward, their gradients backward.
+enum class Pass { forward, backward };
+
+/// Of the first pass, as many as are resident.
+constexpr int kScanBlocksOfMultiprocessor = 4;
+
+/// What has decayed to this of itself is forgotten by the first pass: that is far below the rounding of what
+/// came later, bfloat16's 2^-9 in one case.
+template <class T>
+constexpr float kForgotten_log2 = sizeof(T) == sizeof(float) ? -30 : -16;
+
 /// With room for the states where none is given.
 template <class T>
 SegmentStates take_segments(const ScanOperands<T>& operands, View<float, 4> states, Context& context);
@@ -72,6 +83,12 @@ void scan_segments_forward(const ScanOperands<T>& operands, View<const float, 3>
 template <class T>
 void scan_segments_backward(const ScanOperands<T>& operands, Rows<const T> d_out, View<float, 3> d_state,
                             const SegmentStates& segments, Context& context);
+
+/// Their first pass for bfloat16 by another algorithm, where the operands lie as it takes them; d_out is for
+/// the backward one.
+bool can_scan_by_moments(Pass pass, const ScanOperands<bfloat16>& operands);
+void scan_by_moments(Pass pass, const ScanOperands<bfloat16>& operands, const Rows<const bfloat16>& d_out,
+                     const SegmentStates& segments, Context& context);
 
 inline dim3 scan_grid(std::int64_t lanes, std::int64_t channels, std::int64_t segments) {
   return dim3(static_cast<unsigned>(ceil_div(channels, kScanThreads) * segments * lanes));

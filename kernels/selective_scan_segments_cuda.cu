@@ -6,19 +6,8 @@
 namespace longstrand::cuda {
 namespace {
 
-/// Which way what is scanned runs, along the walk: states forward, their gradients backward.
-enum class Pass { forward, backward };
-
 template <class T, Pass kPass>
 using LocalLoader = TileLoader<T, kPass == Pass::forward ? 2 : 3, 1>;
-
-/// Of local_scan, as many as are resident.
-constexpr int kBlocksOfMultiprocessor = 4;
-
-/// What has decayed to this of itself is forgotten: that is far below the rounding of what came later,
-/// bfloat16's 2^-9 in one case.
-template <class T>
-constexpr float kForgotten_log2 = sizeof(T) == sizeof(float) ? -30 : -16;
 
 /// The block's channels, those that forget fast side by side, so that whole warps have little to do: the
 /// thread's one. How fast is guessed from A and the steps of the segment's tokens `first`, first + step and
@@ -53,7 +42,7 @@ __device__ int sorted_channel(const ScanOperands<T>& in, const ScanBlock& block,
 /// segment, from a zero gradient of the state after it; d_out is its source. Every token's term is weighted
 /// by the decay between it and the segment's end (or beginning), so that the tokens can be taken from there
 /// on, only until all that is left is forgotten: a state that decays fast costs little. The sum of dt then
-/// lacks what does not matter.
+/// lacks what does not matter. For bfloat16 see scan_by_moments.
 template <class T, Pass kPass>
 class LocalScan {
  public:
@@ -186,7 +175,7 @@ class LocalScan {
 };
 
 template <class T, Pass kPass>
-__global__ void __launch_bounds__(kScanThreads, kBlocksOfMultiprocessor)
+__global__ void __launch_bounds__(kScanThreads, kScanBlocksOfMultiprocessor)
     local_scan(const __grid_constant__ ScanOperands<T> in, const __grid_constant__ Rows<const T> d_out,
                float* state, float* sum_dt) {
   extern __shared__ __align__(16) unsigned char memory[];
@@ -263,6 +252,12 @@ void connect(const ScanOperands<T>& in, const SegmentStates& segments, bool reve
 template <class T, Pass kPass>
 void scan_locally(const ScanOperands<T>& in, Rows<const T> d_out, const SegmentStates& segments,
                   Context& context) {
+  if constexpr (std::is_same_v<T, bfloat16>) {
+    if (can_scan_by_moments(kPass, in)) {
+      scan_by_moments(kPass, in, d_out, segments, context);
+      return;
+    }
+  }
   const auto kernel = local_scan<T, kPass>;
   constexpr std::size_t kShared_bytes = sizeof(typename LocalLoader<T, kPass>::Shared);
   allow_shared_memory(kernel, kShared_bytes, "selective scan: shared memory");
@@ -279,7 +274,7 @@ std::int64_t segment_length(std::int64_t lanes, std::int64_t tokens, std::int64_
                             int multiprocessors) {
   const std::int64_t blocks_of_segment = lanes * ceil_div(channels, kScanThreads);
   const std::int64_t wanted =
-      std::max<std::int64_t>(1, multiprocessors * kBlocksOfMultiprocessor / blocks_of_segment);
+      std::max<std::int64_t>(1, multiprocessors * kScanBlocksOfMultiprocessor / blocks_of_segment);
   const std::int64_t length = std::max<std::int64_t>(ceil_div(tokens, wanted), 4 * kScanTile_tokens);
   return ceil_div(length, kScanTile_tokens) * kScanTile_tokens;
 }

@@ -48,6 +48,12 @@ void add(Doubles& sum, const Doubles& value) {
 }
 
 template <class T>
+Tolerance activation_gradient_tolerance(const ScanCase& c) {
+  const bool many_states = std::is_same_v<T, bfloat16> && c.states > 16;
+  return many_states ? tolerance::kBackwardManyStatesBFloat16 : backward_tolerance<T>();
+}
+
+template <class T>
 void expect_forward(Scan<T>& scan) {
   scan.run_forward();
   const auto expected = reference::selective_scan(scan.operands());
@@ -67,9 +73,7 @@ void expect_reference(const ScanCase& c, Direction direction) {
 
   expect_forward(scan);
   scan.run_backward();
-  const bool many_states = std::is_same_v<T, bfloat16> && c.states > 16;
-  expect_gradients(scan.gradients(), expected_gradients,
-                   many_states ? tolerance::kBackwardManyStatesBFloat16 : backward_tolerance<T>(),
+  expect_gradients(scan.gradients(), expected_gradients, activation_gradient_tolerance<T>(c),
                    tolerance::kBackward);
 }
 
@@ -101,6 +105,47 @@ LONGSTRAND_CUDA_TEST(SelectiveScan, HandsItsStateFromBlockToBlock) {
     expect_forward(scan);
     Scan<bfloat16> rounded(c, direction);
     expect_forward(rounded);
+  }
+}
+
+/// Channels from those that forget in a token to those that never do, the segments of a GPU among them, with
+/// steps that are now and then much longer than usual.
+template <class T>
+void expect_any_pace(const ScanCase& c, Direction direction) {
+  SCOPED_TRACE(direction_name(direction));
+  Scan<T> scan(c, direction);
+  Random random(3);
+  Doubles pace(static_cast<std::size_t>(c.channels));
+  for (double& value : pace) value = std::exp(random.uniform(std::log(1e-5), std::log(0.5)));
+  Doubles dt = scan.dt.values();
+  for (std::size_t i = 0; i < dt.size(); ++i) {
+    if (std::isnan(dt[i])) continue;
+    dt[i] = pace[i % pace.size()] * random.uniform(0.3, 1.7) * (random.uniform(0, 1) < 0.01 ? 40 : 1);
+  }
+  scan.dt.assign(dt);
+  const auto gradients =
+      reference::selective_scan_backward(scan.operands(), scan.d_out.values(), scan.d_state.values());
+  const auto expected = reference::selective_scan(scan.operands());
+  scan.run_forward();
+  expect_near("out", scan.out.values(), expected.out, forward_tolerance<T>());
+  expect_near("state", scan.state.values(), expected.state, state_tolerance<T>());
+  scan.run_backward();
+  const Tolerance activations = activation_gradient_tolerance<T>(c);
+  expect_near("d_u", scan.d_u.values(), gradients.u, activations);
+  expect_near("d_delta", scan.d_delta.values(), gradients.delta, activations);
+  expect_near("d_b", scan.d_b.values(), gradients.b, activations);
+  expect_near("d_state", scan.d_state.values(), gradients.state, state_tolerance<T>());
+}
+
+LONGSTRAND_DEVICE_TEST(SelectiveScan, AgreesWithTheReferenceAtAnyPace) {
+  for (const ScanCase& c : {ScanCase{1, 1500, 136, 16, {}, 0, "channels of 4 1/4 warps"},
+                            ScanCase{3, 777, 40, 16, {777, 5, 401}, 8, "padding; rows apart"},
+                            ScanCase{1, 900, 32, 20, {}, 4, "two groups of states, one of 4"}}) {
+    SCOPED_TRACE(c.reason);
+    for (const Direction direction : kDirections) {
+      expect_any_pace<float>(c, direction);
+      expect_any_pace<bfloat16>(c, direction);
+    }
   }
 }
 
@@ -305,25 +350,28 @@ LONGSTRAND_DEVICE_TEST(SelectiveScan, PaddingIsAsIfItWereNotThere) {
   expect_near("d_a_log", longer.d_a_log.values(), shorter.d_a_log.values(), backward);
 }
 
+template <class T>
+void expect_no_nan_from_extremes() {
+  Scan<T> scan({1, 200, 24, 16, {}, 0, ""});
+  Random random(2);
+  scan.dt.fill([&] { return random.uniform(0, 1) < 0.5 ? 1e4 : 0; });
+  scan.z.fill([&] { return random.uniform(-1e4, 1e4); });
+  scan.a_log.fill([&] { return random.uniform(-30, 40); });  // exp(40) 1e4 log2(e) overflows nothing
+  prepare_decay(scan.a_log, scan.decay, scan.context);
+  auto operands = scan.operands();
+  const auto gradients =
+      reference::selective_scan_backward(operands, scan.d_out.values(), scan.d_state.values());
+  expect_forward(scan);
+  scan.run_backward();
+  expect_near("d_u", scan.d_u.values(), gradients.u, backward_tolerance<T>());
+  for (const double value : scan.d_delta.values()) ASSERT_TRUE(std::isfinite(value));
+  for (const double value : scan.d_a_log.values()) ASSERT_TRUE(std::isfinite(value));
+}
+
 LONGSTRAND_DEVICE_TEST(SelectiveScan, ExtremeOperandsGiveNoNaN) {
   on_each_target([] {
-    Scan<float> scan({1, 40, 20, 16, {}, 0, ""});
-    Random random(2);
-    scan.dt.fill([&] { return random.uniform(0, 1) < 0.5 ? 1e4 : 0; });
-    scan.z.fill([&] { return random.uniform(-1e4, 1e4); });
-    scan.a_log.fill([&] { return random.uniform(-30, 40); });  // exp(40) 1e4 log2(e) overflows nothing
-    prepare_decay(scan.a_log, scan.decay, scan.context);
-    auto operands = scan.operands();
-    const auto gradients =
-        reference::selective_scan_backward(operands, scan.d_out.values(), scan.d_state.values());
-    scan.run_forward();
-    const auto expected = reference::selective_scan(operands);
-    expect_near("out", scan.out.values(), expected.out, tolerance::kForward);
-    expect_near("state", scan.state.values(), expected.state, tolerance::kForward);
-    scan.run_backward();
-    expect_near("d_u", scan.d_u.values(), gradients.u, tolerance::kBackward);
-    for (const double value : scan.d_delta.values()) ASSERT_TRUE(std::isfinite(value));
-    for (const double value : scan.d_a_log.values()) ASSERT_TRUE(std::isfinite(value));
+    expect_no_nan_from_extremes<float>();
+    expect_no_nan_from_extremes<bfloat16>();
   });
 }
 
