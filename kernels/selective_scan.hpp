@@ -52,6 +52,7 @@ struct SelectiveScanOutput {
   View<float, 3> state;                // [B, N, D]  after the walk; may be the input's state
   View<float, 4> checkpoints = {};     // [scan_checkpoint_count(T), B, N, D]  optional, for backward
   View<float, 4> segment_states = {};  // [scan_segment_count, B, N, D]  optional, packed; see the input's
+  bool accumulate = false;             // adds to `out`, whose padding is left as it is
 };
 
 template <class T>

@@ -68,14 +68,15 @@ HWY_INLINE void scan_states(const View<const float, 2>& decay, const View<float,
 }
 
 template <class T>
-HWY_INLINE void gate_rows(const View<const T, 3>& z, const View<T, 3>& out, const Segment& segment,
-                          const Group& group, const Rows rows) {
+HWY_INLINE void gate_rows(const View<const T, 3>& z, const SelectiveScanOutput<T>& output,
+                          const Segment& segment, const Group& group, const Rows rows) {
   const auto z_rows = segment_rows(z, segment, group);
-  const auto out_rows = segment_rows(out, segment, group);
+  const auto out_rows = segment_rows(output.out, segment, group);
   for (std::int64_t t = 0; t < segment.tokens; ++t) {
     z_rows.fetch_next_group(t);
     out_rows.fetch_next_group(t);
-    out_rows.put(hn::Mul(load(rows.y + t * kLanes), silu(z_rows.get(t))), t);
+    const FloatVec gated = hn::Mul(load(rows.y + t * kLanes), silu(z_rows.get(t)));
+    out_rows.put(output.accumulate ? hn::Add(out_rows.get(t), gated) : gated, t);
   }
 }
 
@@ -105,7 +106,7 @@ void scan_segment(const SelectiveScanInput<T>& input, const SelectiveScanOutput<
     }
     for (; n + 4 <= states; n += 4) scan_states<4>(input.decay, state, n, b, c, segment, group, rows);
     for (; n < states; ++n) scan_states<1>(input.decay, state, n, b, c, segment, group, rows);
-    gate_rows(input.z, output.out, segment, group, rows);
+    gate_rows(input.z, output, segment, group, rows);
   }
 }
 
@@ -129,7 +130,7 @@ void forward(const SelectiveScanInput<T>& input, const SelectiveScanOutput<T>& o
       const std::int64_t tokens = std::min(cpu::kScanCheckpoint_tokens, valid - begin);
       scan_segment(input, output, {lane, begin, tokens, order}, context);
     }
-    clear_rows(output.out, lane, valid);
+    if (!output.accumulate) clear_rows(output.out, lane, valid);
   }
 }
 

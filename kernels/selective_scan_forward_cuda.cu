@@ -66,6 +66,10 @@ __device__ inline void set_done(unsigned* done, unsigned pieces) {
   asm volatile("st.release.gpu.global.u32 [%0], %1;" ::"l"(done), "r"(pieces) : "memory");
 }
 
+/// Of dt, u, z and, where it is added to, out; of B and C.
+template <class T, bool kAccumulate>
+using ForwardLoader = TileLoader<T, kAccumulate ? 4 : 3, 2>;
+
 struct ForwardResults {
   States<const float> state_before;  // of lane b in segment s: s * B + b
   States<float> final_state;         // after the last segment; empty where it is known; may be state_before
@@ -74,12 +78,12 @@ struct ForwardResults {
   Pieces pieces = {};
 };
 
-/// Every segment from the state before it.
-template <class T, bool kFirstGroup>
+/// Every segment from the state before it. kAccumulate: `out` is added to.
+template <class T, bool kAccumulate>
 __global__ void __launch_bounds__(kScanThreads, kBlocksOfMultiprocessor)
     forward_scan(const __grid_constant__ ScanOperands<T> in, const Rows<T> out,
                  const __grid_constant__ ForwardResults results) {
-  using Loader = TileLoader<T, 3, 2>;
+  using Loader = ForwardLoader<T, kAccumulate>;
   extern __shared__ __align__(16) unsigned char memory[];
   const Pieces& pieces = results.pieces;
   const unsigned number = take_number(pieces), of_segments = gridDim.x / pieces.count;
@@ -91,23 +95,24 @@ __global__ void __launch_bounds__(kScanThreads, kBlocksOfMultiprocessor)
   const bool exists = d < in.channels;
   const std::int64_t column = exists ? d : in.channels - 1;
   const int count = block.count;
-  if (kFirstGroup && exists) {
+  if (!kAccumulate && exists) {
     for (int i = count; i < block.rows; ++i) *block.padding_at(out, i, d) = from_float<T>(0.0F);
   }
   Loader loader(*reinterpret_cast<typename Loader::Shared*>(memory), first_channel, in.channels, in.aligned);
-  const auto operand = [&](int i, const Rows<const T>& x) {
+  const auto operand = [&](int i, const auto& x) {
     loader.set_operand(i, block.at(x, 0, first_channel), x.place_stride);
   };
   operand(0, in.dt);
   operand(1, in.u);
   operand(2, in.z);
+  if constexpr (kAccumulate) operand(3, out);
   const int states = in.states - in.first_state;
   const auto coefficient = [&](int i, const Rows<const T>& x) {
     loader.set_coefficient(i, block.at(x, 0, in.first_state), x.place_stride, states);
   };
   coefficient(0, in.b);
   coefficient(1, in.c);
-  const float skip = in.d[column];
+  const float skip = in.first_state == 0 ? in.d[column] : 0.0F;
   const std::int64_t row = block.segment * in.lanes + block.lane;
   float decay[kScanStates], h[kScanStates];
   read_decay(in, column, decay);
@@ -126,7 +131,7 @@ __global__ void __launch_bounds__(kScanThreads, kBlocksOfMultiprocessor)
     const float dt = loader.operand(0, t, parity), u = loader.operand(1, t, parity);
     const float z = loader.operand(2, t, parity);
     const float dt_u = dt * u;
-    float y[4] = {kFirstGroup ? skip * u : 0.0F, 0, 0, 0};  // four sums: shorter chains
+    float y[4] = {skip * u, 0, 0, 0};  // four sums: shorter chains
     float b[kScanStates], c[kScanStates];
     loader.read_coefficients(0, t, b);
     loader.read_coefficients(1, t, c);
@@ -135,8 +140,9 @@ __global__ void __launch_bounds__(kScanThreads, kBlocksOfMultiprocessor)
       h[n] = fmaf(exp2_approx(dt * decay[n]), h[n], dt_u * b[n]);
       y[n % 4] = fmaf(c[n], h[n], y[n % 4]);
     }
-    const float gated = (y[0] + y[1] + (y[2] + y[3])) * z * sigmoid(z);
-    if (exists) *place = from_float<T>(kFirstGroup ? gated : to_float(*place) + gated);
+    float gated = (y[0] + y[1] + (y[2] + y[3])) * z * sigmoid(z);
+    if constexpr (kAccumulate) gated += loader.operand(3, t, parity);
+    if (exists) *place = from_float<T>(gated);
     place += out.place_stride;
   };
   loader.start(0, min(count, kScanTile_tokens), 0);
@@ -188,17 +194,18 @@ Pieces take_pieces(const ScanOperands<T>& in, unsigned blocks, Context& context)
           .done = started + 1};
 }
 
-template <class T, bool kFirstGroup>
-void launch(const ScanOperands<T>& in, View<T, 3> out, const ForwardResults& results, Context& context) {
-  const auto kernel = forward_scan<T, kFirstGroup>;
-  constexpr std::size_t kShared_bytes = sizeof(typename TileLoader<T, 3, 2>::Shared);
+template <class T, bool kAccumulate>
+void launch(ScanOperands<T> in, const Rows<T>& out, const ForwardResults& results, Context& context) {
+  const auto kernel = forward_scan<T, kAccumulate>;
+  constexpr std::size_t kShared_bytes = sizeof(typename ForwardLoader<T, kAccumulate>::Shared);
+  if (kAccumulate) in.aligned = in.aligned && out.aligned();
   allow_shared_memory(kernel, kShared_bytes, "selective scan: shared memory");
   dim3 grid = scan_grid(in.lanes, in.channels, in.segments);
   const Arena::Scope scope(context.scratch);
   ForwardResults all = results;
   all.pieces = take_pieces(in, grid.x, context);
   grid.x *= all.pieces.count;
-  kernel<<<grid, kScanThreads, kShared_bytes, stream_of(context)>>>(in, Rows<T>(out, in.direction), all);
+  kernel<<<grid, kScanThreads, kShared_bytes, stream_of(context)>>>(in, out, all);
   check_launch("selective scan");
 }
 
@@ -227,11 +234,12 @@ void selective_scan_forward(const SelectiveScanInput<T>& input, const SelectiveS
     results.state_before =
         View<const float, 3>(states.data, {in.segments * in.lanes, in.states, in.channels}, {});
   }
+  const Rows<T> out(output.out, in.direction);
   for_each_state_group(in, [&](const ScanOperands<T>& group) {
-    if (group.first_state == 0) {
-      launch<T, true>(group, output.out, results, context);
+    if (output.accumulate || group.first_state > 0) {
+      launch<T, true>(group, out, results, context);
     } else {
-      launch<T, false>(group, output.out, results, context);
+      launch<T, false>(group, out, results, context);
     }
   });
 }

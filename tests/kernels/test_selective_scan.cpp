@@ -149,6 +149,28 @@ LONGSTRAND_DEVICE_TEST(SelectiveScan, AgreesWithTheReferenceAtAnyPace) {
   }
 }
 
+template <class T>
+void expect_sum_of_directions(const ScanCase& c) {
+  Scan<T> there(c), back(c, Direction::reverse);
+  there.run_forward();
+  back.run_forward();
+  Doubles sum = there.out.values();
+  add(sum, back.out.values());
+  selective_scan_forward<T>(back.whole_input(), {.out = there.out, .state = back.state, .accumulate = true},
+                            back.context);
+  expect_near("out", there.out.values(), sum, forward_tolerance<T>());
+}
+
+LONGSTRAND_DEVICE_TEST(SelectiveScan, AddsToAnotherOne) {
+  on_each_target([] {
+    for (const ScanCase& c : kCases) {
+      SCOPED_TRACE(c.reason);
+      expect_sum_of_directions<float>(c);
+      if (c.states <= 16) expect_sum_of_directions<bfloat16>(c);  // more are rounded once a group of 16
+    }
+  });
+}
+
 /// What a scan keeps of its segments spares the next one of the same input their pass, to the same bits.
 template <class T>
 void expect_same_from_segment_states(const ScanCase& c, Direction direction) {
