@@ -67,13 +67,18 @@ void Backbone<T>::norm(int index, View<const float, 3> residual, View<const T, 3
 }
 
 template <class T>
+ResidualNorm<T> Backbone<T>::residual_norm(int index, View<float, 3> residual, View<T, 3> normed) const {
+  return {.residual = rows(residual),
+          .weight = norm_weights_[index],
+          .epsilon = norm_epsilon_,
+          .normed = rows(normed)};
+}
+
+template <class T>
 void Backbone<T>::layer(int index, View<float, 3> residual, View<T, 3> normed, View<float, 2> state,
                         View<const std::int64_t, 1> valid, const Trail& trail, Context& context) const {
-  const ResidualNorm<T> next{.residual = rows(residual),
-                             .weight = norm_weights_[index + 1],
-                             .epsilon = norm_epsilon_,
-                             .normed = rows(normed)};
-  mixers_[index]->infer(Direction::forward, normed, state, valid, next, trail, context);
+  mixers_[index]->infer(Direction::forward, normed, state, valid, residual_norm(index + 1, residual, normed),
+                        trail, context);
 }
 
 template <class T>

@@ -58,6 +58,8 @@ class Backbone {
   /// nothing to add. normed = RMSNorm(total), with the layer's weight or, for index layers(), the final one.
   void norm(int index, View<const float, 3> residual, View<const T, 3> hidden, View<float, 3> total,
             View<T, 3> normed, Context& context) const;
+  /// What brings the output of layer index - 1 into `residual` and norms that as norm(index, ...) does.
+  ResidualNorm<T> residual_norm(int index, View<float, 3> residual, View<T, 3> normed) const;
   /// residual in: what the layer takes; out: with its output added. normed: of the same, out by the norm of
   /// the next layer or, of the last one, the final norm. `trail`: of the mixer's walk.
   void layer(int index, View<float, 3> residual, View<T, 3> normed, View<float, 2> state,

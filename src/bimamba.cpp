@@ -44,6 +44,12 @@ auto BiMamba1<T>::forward(Direction direction, View<const T, 3> projected, View<
 }
 
 template <class T>
+void BiMamba1<T>::project_output(Direction direction, View<const T, 3> inner, const MixerOutput<T>& output,
+                                 Context& context) const {
+  of(direction).project_output(direction, inner, output, context);
+}
+
+template <class T>
 void BiMamba1<T>::backward(Direction direction, View<const T, 3> projected, const Saved& saved,
                            View<const T, 3> d_y, View<const std::int64_t, 1> valid, View<float, 2> d_state,
                            View<T, 3> d_projected, ParameterStore& gradients, Context& context) const {

@@ -29,7 +29,8 @@ class BiMamba1 final : public Mixer<T> {
 
   std::int64_t state_floats() const override { return left_to_right_.state_floats(); }
   std::int64_t projected_width() const override { return left_to_right_.projected_width(); }
-  bool shares_projection() const override { return tied_; }
+  std::int64_t inner_width() const override { return left_to_right_.inner_width(); }
+  bool shares_projections() const override { return tied_; }
   std::int64_t saved_bytes_per_token() const override { return left_to_right_.saved_bytes_per_token(); }
   std::int64_t trail_floats(std::int64_t lanes, std::int64_t tokens, Context& context) const override {
     return left_to_right_.trail_floats(lanes, tokens, context);
@@ -40,6 +41,8 @@ class BiMamba1 final : public Mixer<T> {
   std::unique_ptr<Saved> forward(Direction direction, View<const T, 3> projected, View<float, 2> state,
                                  View<const std::int64_t, 1> valid, const MixerOutput<T>& output, Arena* keep,
                                  const Trail& trail, Context& context) const override;
+  void project_output(Direction direction, View<const T, 3> inner, const MixerOutput<T>& output,
+                      Context& context) const override;
   void backward(Direction direction, View<const T, 3> projected, const Saved& saved, View<const T, 3> d_y,
                 View<const std::int64_t, 1> valid, View<float, 2> d_state, View<T, 3> d_projected,
                 ParameterStore& gradients, Context& context) const override;

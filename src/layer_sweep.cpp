@@ -89,7 +89,7 @@ void LayerSweep<T>::start(const SheetView& sheet, int layers, bool for_backward)
   residual_ = arena_.take<float, 4>(shape);
   normed_ = arena_.take<T, 4>(shape);
   state_ = arena_.take<float, 3>(states_shape);
-  of_directions_ = {arena_.take<T, 4>(shape), arena_.take<T, 4>(shape)};
+  take_outputs(for_backward);
   if (for_backward) {
     d_residual_ = arena_.take<float, 4>(shape);
     d_state_ = arena_.take<float, 3>(states_shape);
@@ -128,7 +128,7 @@ void LayerSweep<T>::take_projected(bool for_backward) {
   auto shape = residual_.shape;
   shape.back() = mixer.projected_width();
   const std::int64_t size_bytes = sheet_.tokens.size() * shape.back() * std::int64_t{sizeof(T)};
-  const bool shared = mixer.shares_projection() && size_bytes <= shared_projection_bytes_;
+  const bool shared = mixer.shares_projections() && size_bytes <= shared_projection_bytes_;
   projected_ = {};
   d_projected_ = {};
   if (!shared) return;
@@ -136,9 +136,30 @@ void LayerSweep<T>::take_projected(bool for_backward) {
   if (for_backward) d_projected_ = {arena_.take<T, 4>(shape), arena_.take<T, 4>(shape)};
 }
 
+/// Of both directions together only where one thread walks them.
+template <class T>
+void LayerSweep<T>::take_outputs(bool for_backward) {
+  const Mixer<T>& mixer = backbone_.mixer(0);
+  auto shape = residual_.shape;
+  inner_ = {};
+  of_directions_ = {};
+  if (!for_backward && combination_ == Combination::add && mixer.shares_projections() &&
+      context().device.kind == DeviceKind::cuda) {
+    shape.back() = mixer.inner_width();
+    inner_ = arena_.take<T, 4>(shape);
+    inner_begun_.assign(static_cast<std::size_t>(chunks()), false);
+  } else {
+    of_directions_ = {arena_.take<T, 4>(shape), arena_.take<T, 4>(shape)};
+  }
+}
+
 template <class T>
 auto LayerSweep<T>::take_layer(bool for_backward) -> Layer {
-  if (!for_backward) return {.out = of_directions_, .hidden = of_directions_[0], .state = {}, .trail = {}};
+  if (!for_backward) {
+    // The last layer's normed rows are of no more use when its outputs are projected.
+    const View<T, 4> hidden = inner_.empty() ? of_directions_[0] : normed_;
+    return {.out = of_directions_, .hidden = hidden, .state = {}, .trail = {}};
+  }
   const auto& shape = residual_.shape;
   Layer layer;
   layer.hidden = arena_.take<T, 4>(shape);
@@ -166,11 +187,15 @@ void LayerSweep<T>::forward(const SheetView& sheet, int layers, bool for_backwar
     backbone_.embed(sheet_.tokens.index(chunk), residual(chunk), context);
   });
   for (int i = 0; i < layers; ++i) {
-    norm(i);
+    if (i == 0 || !norms_ahead()) norm(i);
     in_both_directions(/*work=*/1, [&](Direction direction, std::int64_t n, Context& context) {
       walk_chunk(i, direction, n, context);
     });
-    combine_outputs(i);
+    if (inner_.empty()) {
+      combine_outputs(i);
+    } else {
+      project_outputs(i);
+    }
   }
 }
 
@@ -195,10 +220,14 @@ void LayerSweep<T>::norm(int index) {
 /// And what follows from the normed rows for both directions.
 template <class T>
 void LayerSweep<T>::norm_chunk(int index, std::int64_t chunk, View<const T, 3> below, Context& context) {
-  const View<T, 3> normed = normed_.index(chunk);
-  backbone_.norm(index, residual(chunk), below, residual(chunk), normed, context);
+  backbone_.norm(index, residual(chunk), below, residual(chunk), normed_.index(chunk), context);
+  project_chunk(index, chunk, context);
+}
+
+template <class T>
+void LayerSweep<T>::project_chunk(int index, std::int64_t chunk, Context& context) {
   if (projected_.empty()) return;
-  backbone_.mixer(index).project(Direction::forward, normed, projected_.index(chunk), context);
+  backbone_.mixer(index).project(Direction::forward, normed_.index(chunk), projected_.index(chunk), context);
 }
 
 /// In `arena` where it is not shared.
@@ -237,8 +266,33 @@ void LayerSweep<T>::walk_chunk(int index, Direction direction, std::int64_t n, C
   if (!layer.state.empty()) copy(state, layer.state.index(d).index(chunk), context);
   const Arena::Scope scope(context.scratch);
   backbone_.mixer(index).forward(direction, projected(index, direction, chunk, context.scratch, context),
-                                 state, sheet_.valid.index(chunk), layer.out[d].index(chunk), nullptr,
-                                 trail(index, direction, chunk, /*walked=*/false), context);
+                                 state, sheet_.valid.index(chunk), walk_output(index, direction, chunk),
+                                 nullptr, trail(index, direction, chunk, /*walked=*/false), context);
+}
+
+template <class T>
+MixerOutput<T> LayerSweep<T>::walk_output(int index, Direction direction, std::int64_t chunk) {
+  if (inner_.empty()) return layers_[index].out[index_of(direction)].index(chunk);
+  const auto i = static_cast<std::size_t>(chunk);
+  const bool is_second = inner_begun_[i];
+  inner_begun_[i] = true;
+  return Unprojected<T>{.rows = inner_.index(chunk), .accumulate = is_second};
+}
+
+/// What both directions have left in inner_: on to the next layer, or into the hidden rows.
+template <class T>
+void LayerSweep<T>::project_outputs(int index) {
+  const Mixer<T>& mixer = backbone_.mixer(index);
+  inner_begun_.assign(inner_begun_.size(), false);
+  const bool goes_on = norms_ahead() && index + 1 < std::ssize(layers_);
+  for_each_chunk([&](std::int64_t chunk, int, Context& context) {
+    const View<T, 3> normed = normed_.index(chunk);
+    const MixerOutput<T> output =
+        goes_on ? MixerOutput<T>(backbone_.residual_norm(index + 1, residual(chunk), normed))
+                : MixerOutput<T>(hidden(chunk));
+    mixer.project_output(Direction::forward, inner_.index(chunk), output, context);
+    if (goes_on) project_chunk(index + 1, chunk, context);
+  });
 }
 
 template <class T>

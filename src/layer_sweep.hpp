@@ -6,11 +6,12 @@
 //                    chunks right to left:  out_r = mixer(reverse, projected)
 //                    hidden = out_f + out_r, or their product
 //
-// Without backward it holds the residual and three arrays of T of the whole sheet. For backward it keeps the
-// hidden rows of every layer, from which the residual of the layer below is had back by subtraction, and the
-// states between chunks; each chunk is computed again, once, on the way back. The two directions know nothing
-// of each other, so that two threads can walk them at once; but where they share a projection and the sheet
-// is not too large, it is made once, for the whole sheet.
+// Without backward it holds the residual and three arrays of T of the whole sheet. A GPU then adds up what
+// the two directions have in common the projection of, and projects it once, into the residual and its norm.
+// For backward it keeps the hidden rows of every layer, from which the residual of the layer below is had
+// back by subtraction, and the states between chunks; each chunk is computed again, once, on the way back.
+// The two directions know nothing of each other, so that two threads can walk them at once; but where they
+// share a projection and the sheet is not too large, it is made once, for the whole sheet.
 #pragma once
 
 #include <array>
@@ -79,14 +80,18 @@ class LayerSweep {
   void tell_overflow() const;
   void poll(int work);
   void take_projected(bool for_backward);
+  void take_outputs(bool for_backward);
   Layer take_layer(bool for_backward);
   void norm(int index);
   void norm_chunk(int index, std::int64_t chunk, View<const T, 3> below, Context& context);
+  void project_chunk(int index, std::int64_t chunk, Context& context);
   View<const T, 3> projected(int index, Direction direction, std::int64_t chunk, Arena& arena,
                              Context& context) const;
   Trail trail(int index, Direction direction, std::int64_t chunk, bool walked) const;
   void walk_chunk(int index, Direction direction, std::int64_t n, Context& context);
+  MixerOutput<T> walk_output(int index, Direction direction, std::int64_t chunk);
   void combine_outputs(int index);
+  void project_outputs(int index);
   void split_gradient(int index);
   void walk_chunk_back(int index, Direction direction, std::int64_t n, ParameterStore& gradients,
                        Context& context);
@@ -99,6 +104,8 @@ class LayerSweep {
   void for_each_chunk(Step step);
   std::int64_t chunks() const { return residual_.shape[0]; }
   std::int64_t chunk_at(Direction direction, std::int64_t n) const;
+  /// Whether a layer's projection also norms for the next one.
+  bool norms_ahead() const { return !inner_.empty() && !exchanges_residuals_; }
   Context& context() { return workers_.main_context(); }
 
   const Backbone<T>& backbone_;
@@ -121,6 +128,8 @@ class LayerSweep {
   View<float, 4> residual_, d_residual_;  // [chunks, lanes, T, D], as all below
   View<T, 4> normed_;
   std::array<View<T, 4>, 2> of_directions_;  // outputs; on the way back gradients of the normed rows
+  View<T, 4> inner_;                         // [chunks, lanes, T, inner_width] in their place; or empty
+  std::vector<bool> inner_begun_;            // whether a direction has been to the chunk
   std::array<View<T, 4>, 2> d_out_;          // gradients of the outputs; the first also that of hidden
   View<float, 3> state_, d_state_;           // [2, lanes, state_floats]
   View<T, 4> projected_;                     // [chunks, lanes, T, projected_width]; empty where not shared

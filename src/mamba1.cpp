@@ -124,13 +124,14 @@ View<float, 3> Mamba1<T>::scan_state(View<float, 2> state) const {
 }
 
 template <class T>
-auto Mamba1<T>::take_activations(std::int64_t lanes, std::int64_t tokens, bool for_backward,
-                                 Arena& arena) const -> Activations {
+auto Mamba1<T>::take_activations(std::int64_t lanes, std::int64_t tokens, const MixerOutput<T>& output,
+                                 bool for_backward, Arena& arena) const -> Activations {
+  const auto* unprojected = std::get_if<Unprojected<T>>(&output);
   Activations a;
   a.u = arena.take<T, 3>({lanes, tokens, d_inner_});
   a.x_dbl = arena.take<T, 3>({lanes, tokens, dt_rank_ + 2 * d_state_});
   a.dt = arena.take<T, 3>({lanes, tokens, d_inner_});
-  a.y = arena.take<T, 3>({lanes, tokens, d_inner_});
+  a.y = unprojected != nullptr ? unprojected->rows : arena.take<T, 3>({lanes, tokens, d_inner_});
   if (for_backward) {
     a.checkpoints =
         arena.take<float, 4>({scan_checkpoint_count(tokens, arena.device().kind), lanes, d_state_, d_inner_});
@@ -178,8 +179,8 @@ auto Mamba1<T>::forward(Direction direction, View<const T, 3> projected, View<fl
                         const Trail& trail, Context& context) const -> std::unique_ptr<Saved> {
   const Arena::Scope scope(context.scratch);
   const bool for_backward = keep != nullptr;
-  Activations a =
-      take_activations(projected.shape[0], projected.shape[1], for_backward, keep ? *keep : context.scratch);
+  Activations a = take_activations(projected.shape[0], projected.shape[1], output, for_backward,
+                                   keep ? *keep : context.scratch);
   if (for_backward) copy(state, a.state, context);
   causal_conv_forward<T>(conv_input(direction, projected, conv_state(state), valid), a.u, conv_state(state),
                          context);
@@ -194,7 +195,8 @@ void Mamba1<T>::infer(Direction direction, View<const T, 3> x, View<float, 2> st
   {
     const Arena::Scope scope(context.scratch);
     const auto z = context.scratch.take<T, 3>({x.shape[0], x.shape[1], d_inner_});
-    const Activations a = take_activations(x.shape[0], x.shape[1], /*for_backward=*/false, context.scratch);
+    const Activations a =
+        take_activations(x.shape[0], x.shape[1], output, /*for_backward=*/false, context.scratch);
     const LinearConvInput<T> input{.input = x,
                                    .weight = projections_->in_proj_,
                                    .conv_weight = conv_weight_,
@@ -217,7 +219,11 @@ void Mamba1<T>::scan_and_project(Direction direction, View<const T, 3> z, const 
   linear_softplus_forward<T>(rows<const T>(a.x_dbl).columns(0, dt_rank_), dt_proj_, dt_proj_bias_, rows(a.dt),
                              context);
   SelectiveScanInput<T> scan = scan_input(direction, z, a, scan_state(state), valid);
-  SelectiveScanOutput<T> scanned{.out = a.y, .state = scan_state(state), .checkpoints = a.checkpoints};
+  const auto* unprojected = std::get_if<Unprojected<T>>(&output);
+  SelectiveScanOutput<T> scanned{.out = a.y,
+                                 .state = scan_state(state),
+                                 .checkpoints = a.checkpoints,
+                                 .accumulate = unprojected != nullptr && unprojected->accumulate};
   if (!trail.floats.empty()) {
     const std::int64_t lanes = z.shape[0], segment = lanes * d_state_ * d_inner_;
     const View<float, 4> states(trail.floats.data,
@@ -229,11 +235,17 @@ void Mamba1<T>::scan_and_project(Direction direction, View<const T, 3> z, const 
     }
   }
   selective_scan_forward<T>(scan, scanned, context);
+  project_output(direction, a.y, output, context);
+}
+
+template <class T>
+void Mamba1<T>::project_output(Direction, View<const T, 3> inner, const MixerOutput<T>& output,
+                               Context& context) const {
   const PackedLinear<T>& out_proj = projections_->out_proj_;
   if (const auto* y = std::get_if<View<T, 3>>(&output)) {
-    linear_forward<T, T>(rows<const T>(a.y), out_proj, rows(*y), context);
+    linear_forward<T, T>(rows(inner), out_proj, rows(*y), context);
   } else if (const auto* next = std::get_if<ResidualNorm<T>>(&output)) {
-    linear_norm_forward<T>(rows<const T>(a.y), out_proj, *next, context);
+    linear_norm_forward<T>(rows(inner), out_proj, *next, context);
   }
 }
 

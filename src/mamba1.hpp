@@ -39,7 +39,8 @@ class Mamba1 final : public Mixer<T> {
 
   std::int64_t state_floats() const override { return (d_conv_ - 1 + d_state_) * d_inner_; }
   std::int64_t projected_width() const override { return 2 * d_inner_; }
-  bool shares_projection() const override { return true; }
+  std::int64_t inner_width() const override { return d_inner_; }
+  bool shares_projections() const override { return true; }
   std::int64_t saved_bytes_per_token() const override;
   std::int64_t trail_floats(std::int64_t lanes, std::int64_t tokens, Context& context) const override;
   void prepare(bool for_backward, Context& context) override;
@@ -48,6 +49,8 @@ class Mamba1 final : public Mixer<T> {
   std::unique_ptr<Saved> forward(Direction direction, View<const T, 3> projected, View<float, 2> state,
                                  View<const std::int64_t, 1> valid, const MixerOutput<T>& output, Arena* keep,
                                  const Trail& trail, Context& context) const override;
+  void project_output(Direction direction, View<const T, 3> inner, const MixerOutput<T>& output,
+                      Context& context) const override;
   void infer(Direction direction, View<const T, 3> x, View<float, 2> state, View<const std::int64_t, 1> valid,
              const MixerOutput<T>& output, const Trail& trail, Context& context) const override;
   void backward(Direction direction, View<const T, 3> projected, const Saved& saved, View<const T, 3> d_y,
@@ -58,8 +61,8 @@ class Mamba1 final : public Mixer<T> {
 
  private:
   struct Activations;
-  Activations take_activations(std::int64_t lanes, std::int64_t tokens, bool for_backward,
-                               Arena& arena) const;
+  Activations take_activations(std::int64_t lanes, std::int64_t tokens, const MixerOutput<T>& output,
+                               bool for_backward, Arena& arena) const;
   View<const T, 3> z_of(View<const T, 3> projected) const { return projected.columns(d_inner_, d_inner_); }
   View<float, 3> conv_state(View<float, 2> state) const;  // [B, d_conv - 1, d_inner]
   View<float, 3> scan_state(View<float, 2> state) const;  // [B, d_state, d_inner]

@@ -34,10 +34,18 @@ struct Trail {
   bool walked = false;    // whether they have been left: then they are read
 };
 
-/// Where the output of a walk goes, [B, T, D]: nowhere, where nothing but the state and what is kept is
-/// wanted; into an array; or on to the next layer.
+/// The output of a walk before its last projection. `accumulate`: added to that of the walk in the other
+/// direction.
 template <class T>
-using MixerOutput = std::variant<std::monostate, View<T, 3>, ResidualNorm<T>>;
+struct Unprojected {
+  View<T, 3> rows;  // [B, T, inner_width]
+  bool accumulate = false;
+};
+
+/// Where the output of a walk goes, [B, T, D]: nowhere, where nothing but the state and what is kept is
+/// wanted; into an array; on to the next layer; or nowhere yet.
+template <class T>
+using MixerOutput = std::variant<std::monostate, View<T, 3>, ResidualNorm<T>, Unprojected<T>>;
 
 /// A layer's input is projected, each token by itself; then a walk goes over the chunks of a record in one
 /// direction, with a state of its own. Causal mixers are only ever walked forward.
@@ -55,8 +63,10 @@ class Mixer {
   virtual std::int64_t state_floats() const = 0;
   /// Width of the projected input.
   virtual std::int64_t projected_width() const = 0;
-  /// Whether it is the same for both directions.
-  virtual bool shares_projection() const = 0;
+  /// Width of what Unprojected takes.
+  virtual std::int64_t inner_width() const = 0;
+  /// Whether both directions have the same projections, of the input and of the output.
+  virtual bool shares_projections() const = 0;
   /// About what forward keeps of a token for backward, in one direction.
   virtual std::int64_t saved_bytes_per_token() const = 0;
   /// Of the Trail of a walk over such a chunk; 0 where the device has no use for one.
@@ -73,6 +83,10 @@ class Mixer {
                                          View<float, 2> state, View<const std::int64_t, 1> valid,
                                          const MixerOutput<T>& output, Arena* keep, const Trail& trail,
                                          Context& context) const = 0;
+
+  /// Unprojected rows [B, T, inner_width] -> output.
+  virtual void project_output(Direction direction, View<const T, 3> inner, const MixerOutput<T>& output,
+                              Context& context) const = 0;
 
   /// project and forward with nothing kept. A mixer may have a quicker way.
   virtual void infer(Direction direction, View<const T, 3> x, View<float, 2> state,
