@@ -19,6 +19,7 @@ void check_operands(const LinearConvInput<T>& input, const LinearConvOutput<T>& 
   require_shape("linear conv: valid", input.valid, {lanes});
   require_shape("linear conv: u", output.u, {lanes, tokens, channels});
   require_shape("linear conv: z", output.z, {lanes, tokens, channels});
+  require_shape("linear conv: x", output.x, {lanes, tokens, channels}, true);
   require_shape("linear conv: final state", output.state, {lanes, taps - 1, channels});
 }
 

@@ -1,5 +1,5 @@
-// Mamba's input projection, causal convolution and SiLU in one kernel, which never writes the projected input
-// of the convolution:
+// Mamba's input projection, causal convolution and SiLU in one kernel, which need not write the input of the
+// convolution:
 //
 //   x, z = input W^T;   u = silu(conv(x)), as in causal_conv.hpp
 #pragma once
@@ -27,6 +27,7 @@ struct LinearConvOutput {
   View<T, 3> u;          // [B, T, D]  zero at padding
   View<T, 3> z;          // [B, T, D]
   View<float, 3> state;  // [B, K - 1, D]  after the chunk; may be the input's
+  View<T, 3> x = {};     // [B, T, D]  optional
 };
 
 /// Returns false, with nothing done, where there is no such kernel or it does not pay: then linear_forward

@@ -67,19 +67,15 @@ class Multiplier {
       : op_(op), input_(input), walk_(walk), shared_(shared), group_(group) {}
 
   __device__ void run() const {
-    const bool all_channels = walk_.channel + kChannels <= op_.channels;
     for (Tile<kSteps> tile(op_, walk_, group_); tile.number < walk_.tiles; tile.advance(op_, kGroups)) {
       float sums[kSums];  // the first half of x, the others of z
       multiply(tile, sums);
       if (tile.number >= kGroups) hopper::sync_threads(kRead + group_, 2 * kWarpgroup);
-      write_x(sums);
+      hand_on_x(sums);
       hopper::arrive_threads(kWritten + group_, 2 * kWarpgroup);
       if (tile.number < walk_.history) continue;
-      if (all_channels && tile.row + kRows <= op_.tokens) {
-        write_z<true>(tile, sums + kSums / 2);
-      } else {
-        write_z<false>(tile, sums + kSums / 2);
-      }
+      if (op_.x.data != nullptr) write(op_.x, tile, sums);
+      write(op_.z, tile, sums + kSums / 2);
     }
   }
 
@@ -131,7 +127,7 @@ class Multiplier {
     return static_cast<int>(threadIdx.x) % kWarpgroup / 32 * 16 + static_cast<int>(threadIdx.x) % 32 / 4;
   }
 
-  __device__ void write_x(const float* sums) const {
+  __device__ void hand_on_x(const float* sums) const {
     const int row = row_of_sums(), piece = static_cast<int>(threadIdx.x) % 4;
     // Eight rows, and eight pieces, further on they are exchanged in the same way.
     unsigned char* const to[] = {shared_.x[group_] + offset_of_x(row, piece),
@@ -146,13 +142,20 @@ class Multiplier {
     }
   }
 
+  __device__ void write(const Rows<bfloat16>& rows, const Tile<kSteps>& tile, const float* sums) const {
+    if (walk_.channel + kChannels <= op_.channels && tile.row + kRows <= op_.tokens) {
+      write<true>(rows, tile, sums);
+    } else {
+      write<false>(rows, tile, sums);
+    }
+  }
   /// kWhole, here and below: all rows and channels are there.
   template <bool kWhole>
-  __device__ void write_z(const Tile<kSteps>& tile, const float* sums) const {
+  __device__ void write(const Rows<bfloat16>& rows, const Tile<kSteps>& tile, const float* sums) const {
     const int channel = walk_.channel + static_cast<int>(threadIdx.x) % 4 * kPiece;
-    bfloat16* to = op_.z.at(tile.lane, tile.row + row_of_sums(), channel);
+    bfloat16* to = rows.at(tile.lane, tile.row + row_of_sums(), channel);
 #pragma unroll
-    for (int half = 0; half < 2; ++half, to += 8 * op_.z.place_stride) {
+    for (int half = 0; half < 2; ++half, to += 8 * rows.place_stride) {
       if (!kWhole && tile.row + row_of_sums() + half * 8 >= op_.tokens) return;
 #pragma unroll
       for (int i = 0; i < kChannels / 32; ++i) {
@@ -327,8 +330,8 @@ bool fits(const LinearConvInput<bfloat16>& input, View<const bfloat16, 2> weight
          lanes * tokens >= kFewestTokens && rows <= 2 * lanes * tokens &&
          rows <= std::numeric_limits<int>::max() - kRows && rows_hold_packets<kPiece>(input.input) &&
          rows_hold_packets<kPiece>(weight) && rows_hold_packets<kPiece>(output.u) &&
-         rows_hold_packets<kPiece>(output.z) && rows_hold_packets(input.state) &&
-         output.state.stride[1] == channels;
+         rows_hold_packets<kPiece>(output.z) && rows_hold_packets<kPiece>(output.x) &&
+         rows_hold_packets(input.state) && output.state.stride[1] == channels;
 }
 
 }  // namespace
@@ -355,6 +358,7 @@ bool linear_conv_forward(const LinearConvInput<bfloat16>& input, View<const bflo
                     .valid = input.valid.data,
                     .u = Rows<bfloat16>(output.u, Direction::forward),
                     .z = Rows<bfloat16>(output.z, Direction::forward),
+                    .x = Rows<bfloat16>(output.x, Direction::forward),
                     .tokens = static_cast<int>(tokens),
                     .tiles_of_lane = static_cast<int>(tiles_of_lane),
                     .tiles = static_cast<int>(lanes * tiles_of_lane),

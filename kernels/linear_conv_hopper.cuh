@@ -47,6 +47,7 @@ struct Operands {
   Rows<float> final_state;  // other memory: another block may still have to read the initial one
   const std::int64_t* valid;
   Rows<bfloat16> u, z;
+  Rows<bfloat16> x;  // or null
   int tokens, tiles_of_lane, tiles;
   int slices;  // of the channels
 };

@@ -77,8 +77,8 @@ ResidualNorm<T> Backbone<T>::residual_norm(int index, View<float, 3> residual, V
 template <class T>
 void Backbone<T>::layer(int index, View<float, 3> residual, View<T, 3> normed, View<float, 2> state,
                         View<const std::int64_t, 1> valid, const Trail& trail, Context& context) const {
-  mixers_[index]->infer(Direction::forward, normed, state, valid, residual_norm(index + 1, residual, normed),
-                        trail, context);
+  mixers_[index]->project_and_forward(Direction::forward, normed, {}, state, valid,
+                                      residual_norm(index + 1, residual, normed), nullptr, trail, context);
 }
 
 template <class T>
@@ -92,9 +92,8 @@ void Backbone<T>::layer_kept(int index, View<float, 3> residual, View<T, 3> hidd
   // Layer 0 has nothing to add: what it takes is what it keeps.
   saved.residual = index > 0 ? keep.take<float, 3>(residual.shape) : residual;
   norm(index, residual, index == 0 ? View<const T, 3>{} : hidden, saved.residual, saved.normed, context);
-  mixer.project(Direction::forward, saved.normed, saved.projected, context);
-  saved.mixer =
-      mixer.forward(Direction::forward, saved.projected, state, valid, hidden, &keep, trail, context);
+  saved.mixer = mixer.project_and_forward(Direction::forward, saved.normed, saved.projected, state, valid,
+                                          hidden, &keep, trail, context);
 }
 
 template <class T>

@@ -44,6 +44,15 @@ auto BiMamba1<T>::forward(Direction direction, View<const T, 3> projected, View<
 }
 
 template <class T>
+auto BiMamba1<T>::project_and_forward(Direction direction, View<const T, 3> x, View<T, 3> projected,
+                                      View<float, 2> state, View<const std::int64_t, 1> valid,
+                                      const MixerOutput<T>& output, Arena* keep, const Trail& trail,
+                                      Context& context) const -> std::unique_ptr<Saved> {
+  return of(direction).project_and_forward(direction, x, projected, state, valid, output, keep, trail,
+                                           context);
+}
+
+template <class T>
 void BiMamba1<T>::project_output(Direction direction, View<const T, 3> inner, const MixerOutput<T>& output,
                                  Context& context) const {
   of(direction).project_output(direction, inner, output, context);

@@ -41,6 +41,10 @@ class BiMamba1 final : public Mixer<T> {
   std::unique_ptr<Saved> forward(Direction direction, View<const T, 3> projected, View<float, 2> state,
                                  View<const std::int64_t, 1> valid, const MixerOutput<T>& output, Arena* keep,
                                  const Trail& trail, Context& context) const override;
+  std::unique_ptr<Saved> project_and_forward(Direction direction, View<const T, 3> x, View<T, 3> projected,
+                                             View<float, 2> state, View<const std::int64_t, 1> valid,
+                                             const MixerOutput<T>& output, Arena* keep, const Trail& trail,
+                                             Context& context) const override;
   void project_output(Direction direction, View<const T, 3> inner, const MixerOutput<T>& output,
                       Context& context) const override;
   void backward(Direction direction, View<const T, 3> projected, const Saved& saved, View<const T, 3> d_y,

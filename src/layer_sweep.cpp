@@ -147,7 +147,6 @@ void LayerSweep<T>::take_outputs(bool for_backward) {
       context().device.kind == DeviceKind::cuda) {
     shape.back() = mixer.inner_width();
     inner_ = arena_.take<T, 4>(shape);
-    inner_begun_.assign(static_cast<std::size_t>(chunks()), false);
   } else {
     of_directions_ = {arena_.take<T, 4>(shape), arena_.take<T, 4>(shape)};
   }
@@ -188,12 +187,13 @@ void LayerSweep<T>::forward(const SheetView& sheet, int layers, bool for_backwar
   });
   for (int i = 0; i < layers; ++i) {
     if (i == 0 || !norms_ahead()) norm(i);
-    in_both_directions(/*work=*/1, [&](Direction direction, std::int64_t n, Context& context) {
-      walk_chunk(i, direction, n, context);
-    });
     if (inner_.empty()) {
+      in_both_directions(/*work=*/1, [&](Direction direction, std::int64_t n, Context& context) {
+        walk_chunk(i, direction, n, context);
+      });
       combine_outputs(i);
     } else {
+      walk_one_after_the_other(i);
       project_outputs(i);
     }
   }
@@ -221,12 +221,7 @@ void LayerSweep<T>::norm(int index) {
 template <class T>
 void LayerSweep<T>::norm_chunk(int index, std::int64_t chunk, View<const T, 3> below, Context& context) {
   backbone_.norm(index, residual(chunk), below, residual(chunk), normed_.index(chunk), context);
-  project_chunk(index, chunk, context);
-}
-
-template <class T>
-void LayerSweep<T>::project_chunk(int index, std::int64_t chunk, Context& context) {
-  if (projected_.empty()) return;
+  if (projected_.empty() || !inner_.empty()) return;
   backbone_.mixer(index).project(Direction::forward, normed_.index(chunk), projected_.index(chunk), context);
 }
 
@@ -266,24 +261,39 @@ void LayerSweep<T>::walk_chunk(int index, Direction direction, std::int64_t n, C
   if (!layer.state.empty()) copy(state, layer.state.index(d).index(chunk), context);
   const Arena::Scope scope(context.scratch);
   backbone_.mixer(index).forward(direction, projected(index, direction, chunk, context.scratch, context),
-                                 state, sheet_.valid.index(chunk), walk_output(index, direction, chunk),
-                                 nullptr, trail(index, direction, chunk, /*walked=*/false), context);
+                                 state, sheet_.valid.index(chunk), layer.out[d].index(chunk), nullptr,
+                                 trail(index, direction, chunk, /*walked=*/false), context);
 }
 
+/// Of a layer, into inner_. What the first direction projects, the other one takes, where there is room for
+/// it.
 template <class T>
-MixerOutput<T> LayerSweep<T>::walk_output(int index, Direction direction, std::int64_t chunk) {
-  if (inner_.empty()) return layers_[index].out[index_of(direction)].index(chunk);
-  const auto i = static_cast<std::size_t>(chunk);
-  const bool is_second = inner_begun_[i];
-  inner_begun_[i] = true;
-  return Unprojected<T>{.rows = inner_.index(chunk), .accumulate = is_second};
+void LayerSweep<T>::walk_one_after_the_other(int index) {
+  const Mixer<T>& mixer = backbone_.mixer(index);
+  for (const Direction direction : {Direction::forward, Direction::reverse}) {
+    const bool is_second = direction == Direction::reverse;
+    const View<float, 2> state = state_.index(index_of(direction));
+    fill(state, 0.0F, context());
+    for (std::int64_t n = 0; n < chunks(); ++n) {
+      poll(1);
+      const std::int64_t chunk = chunk_at(direction, n);
+      const View<const std::int64_t, 1> valid = sheet_.valid.index(chunk);
+      const View<T, 3> projected = projected_.empty() ? View<T, 3>{} : projected_.index(chunk);
+      const Unprojected<T> output{.rows = inner_.index(chunk), .accumulate = is_second};
+      if (is_second && !projected.empty()) {
+        mixer.forward(direction, projected, state, valid, output, nullptr, {}, context());
+      } else {
+        mixer.project_and_forward(direction, normed_.index(chunk), projected, state, valid, output, nullptr,
+                                  {}, context());
+      }
+    }
+  }
 }
 
 /// What both directions have left in inner_: on to the next layer, or into the hidden rows.
 template <class T>
 void LayerSweep<T>::project_outputs(int index) {
   const Mixer<T>& mixer = backbone_.mixer(index);
-  inner_begun_.assign(inner_begun_.size(), false);
   const bool goes_on = norms_ahead() && index + 1 < std::ssize(layers_);
   for_each_chunk([&](std::int64_t chunk, int, Context& context) {
     const View<T, 3> normed = normed_.index(chunk);
@@ -291,7 +301,6 @@ void LayerSweep<T>::project_outputs(int index) {
         goes_on ? MixerOutput<T>(backbone_.residual_norm(index + 1, residual(chunk), normed))
                 : MixerOutput<T>(hidden(chunk));
     mixer.project_output(Direction::forward, inner_.index(chunk), output, context);
-    if (goes_on) project_chunk(index + 1, chunk, context);
   });
 }
 

@@ -84,12 +84,11 @@ class LayerSweep {
   Layer take_layer(bool for_backward);
   void norm(int index);
   void norm_chunk(int index, std::int64_t chunk, View<const T, 3> below, Context& context);
-  void project_chunk(int index, std::int64_t chunk, Context& context);
   View<const T, 3> projected(int index, Direction direction, std::int64_t chunk, Arena& arena,
                              Context& context) const;
   Trail trail(int index, Direction direction, std::int64_t chunk, bool walked) const;
   void walk_chunk(int index, Direction direction, std::int64_t n, Context& context);
-  MixerOutput<T> walk_output(int index, Direction direction, std::int64_t chunk);
+  void walk_one_after_the_other(int index);
   void combine_outputs(int index);
   void project_outputs(int index);
   void split_gradient(int index);
@@ -129,7 +128,6 @@ class LayerSweep {
   View<T, 4> normed_;
   std::array<View<T, 4>, 2> of_directions_;  // outputs; on the way back gradients of the normed rows
   View<T, 4> inner_;                         // [chunks, lanes, T, inner_width] in their place; or empty
-  std::vector<bool> inner_begun_;            // whether a direction has been to the chunk
   std::array<View<T, 4>, 2> d_out_;          // gradients of the outputs; the first also that of hidden
   View<float, 3> state_, d_state_;           // [2, lanes, state_floats]
   View<T, 4> projected_;                     // [chunks, lanes, T, projected_width]; empty where not shared

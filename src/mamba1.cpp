@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <optional>
 
 #include "kernels/linear_conv.hpp"
 #include "kernels/transfer.hpp"
@@ -182,33 +183,50 @@ auto Mamba1<T>::forward(Direction direction, View<const T, 3> projected, View<fl
   Activations a = take_activations(projected.shape[0], projected.shape[1], output, for_backward,
                                    keep ? *keep : context.scratch);
   if (for_backward) copy(state, a.state, context);
-  causal_conv_forward<T>(conv_input(direction, projected, conv_state(state), valid), a.u, conv_state(state),
-                         context);
+  convolve(direction, projected, a, state, valid, context);
   scan_and_project(direction, z_of(projected), a, state, valid, output, trail, context);
   return for_backward ? std::make_unique<Activations>(std::move(a)) : nullptr;
 }
 
 template <class T>
-void Mamba1<T>::infer(Direction direction, View<const T, 3> x, View<float, 2> state,
-                      View<const std::int64_t, 1> valid, const MixerOutput<T>& output, const Trail& trail,
-                      Context& context) const {
-  {
-    const Arena::Scope scope(context.scratch);
-    const auto z = context.scratch.take<T, 3>({x.shape[0], x.shape[1], d_inner_});
-    const Activations a =
-        take_activations(x.shape[0], x.shape[1], output, /*for_backward=*/false, context.scratch);
-    const LinearConvInput<T> input{.input = x,
-                                   .weight = projections_->in_proj_,
-                                   .conv_weight = conv_weight_,
-                                   .conv_bias = conv_bias_,
-                                   .state = conv_state(state),
-                                   .valid = valid,
-                                   .direction = direction};
-    if (linear_conv_forward<T>(input, {.u = a.u, .z = z, .state = conv_state(state)}, context)) {
-      return scan_and_project(direction, z, a, state, valid, output, trail, context);
-    }
+auto Mamba1<T>::project_and_forward(Direction direction, View<const T, 3> x, View<T, 3> projected,
+                                    View<float, 2> state, View<const std::int64_t, 1> valid,
+                                    const MixerOutput<T>& output, Arena* keep, const Trail& trail,
+                                    Context& context) const -> std::unique_ptr<Saved> {
+  const Arena::Scope scope(context.scratch);
+  const bool for_backward = keep != nullptr, keeps_projected = !projected.empty();
+  const auto [lanes, tokens, _] = x.shape;
+  Activations a = take_activations(lanes, tokens, output, for_backward, keep ? *keep : context.scratch);
+  if (for_backward) copy(state, a.state, context);
+  std::optional<Arena::Scope> scope_of_z(context.scratch);
+  View<T, 3> z = keeps_projected ? z_of(projected) : context.scratch.take<T, 3>({lanes, tokens, d_inner_});
+  const LinearConvInput<T> input{.input = x,
+                                 .weight = projections_->in_proj_,
+                                 .conv_weight = conv_weight_,
+                                 .conv_bias = conv_bias_,
+                                 .state = conv_state(state),
+                                 .valid = valid,
+                                 .direction = direction};
+  const LinearConvOutput<T> convolved{.u = a.u,
+                                      .z = z,
+                                      .state = conv_state(state),
+                                      .x = keeps_projected ? projected.columns(0, d_inner_) : View<T, 3>{}};
+  if (!linear_conv_forward<T>(input, convolved, context)) {
+    scope_of_z.reset();
+    if (!keeps_projected) projected = context.scratch.take<T, 3>({lanes, tokens, projected_width()});
+    z = z_of(projected);
+    project(direction, x, projected, context);
+    convolve(direction, projected, a, state, valid, context);
   }
-  Mixer<T>::infer(direction, x, state, valid, output, trail, context);
+  scan_and_project(direction, z, a, state, valid, output, trail, context);
+  return for_backward ? std::make_unique<Activations>(std::move(a)) : nullptr;
+}
+
+template <class T>
+void Mamba1<T>::convolve(Direction direction, View<const T, 3> projected, const Activations& a,
+                         View<float, 2> state, View<const std::int64_t, 1> valid, Context& context) const {
+  causal_conv_forward<T>(conv_input(direction, projected, conv_state(state), valid), a.u, conv_state(state),
+                         context);
 }
 
 template <class T>

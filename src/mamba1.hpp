@@ -51,8 +51,10 @@ class Mamba1 final : public Mixer<T> {
                                  const Trail& trail, Context& context) const override;
   void project_output(Direction direction, View<const T, 3> inner, const MixerOutput<T>& output,
                       Context& context) const override;
-  void infer(Direction direction, View<const T, 3> x, View<float, 2> state, View<const std::int64_t, 1> valid,
-             const MixerOutput<T>& output, const Trail& trail, Context& context) const override;
+  std::unique_ptr<Saved> project_and_forward(Direction direction, View<const T, 3> x, View<T, 3> projected,
+                                             View<float, 2> state, View<const std::int64_t, 1> valid,
+                                             const MixerOutput<T>& output, Arena* keep, const Trail& trail,
+                                             Context& context) const override;
   void backward(Direction direction, View<const T, 3> projected, const Saved& saved, View<const T, 3> d_y,
                 View<const std::int64_t, 1> valid, View<float, 2> d_state, View<T, 3> d_projected,
                 ParameterStore& gradients, Context& context) const override;
@@ -63,9 +65,14 @@ class Mamba1 final : public Mixer<T> {
   struct Activations;
   Activations take_activations(std::int64_t lanes, std::int64_t tokens, const MixerOutput<T>& output,
                                bool for_backward, Arena& arena) const;
-  View<const T, 3> z_of(View<const T, 3> projected) const { return projected.columns(d_inner_, d_inner_); }
+  template <class E>
+  View<E, 3> z_of(View<E, 3> projected) const {
+    return projected.columns(d_inner_, d_inner_);
+  }
   View<float, 3> conv_state(View<float, 2> state) const;  // [B, d_conv - 1, d_inner]
   View<float, 3> scan_state(View<float, 2> state) const;  // [B, d_state, d_inner]
+  void convolve(Direction direction, View<const T, 3> projected, const Activations& a, View<float, 2> state,
+                View<const std::int64_t, 1> valid, Context& context) const;
   /// What follows the convolution, from a.u on.
   void scan_and_project(Direction direction, View<const T, 3> z, const Activations& a, View<float, 2> state,
                         View<const std::int64_t, 1> valid, const MixerOutput<T>& output, const Trail& trail,

@@ -88,15 +88,12 @@ class Mixer {
   virtual void project_output(Direction direction, View<const T, 3> inner, const MixerOutput<T>& output,
                               Context& context) const = 0;
 
-  /// project and forward with nothing kept. A mixer may have a quicker way.
-  virtual void infer(Direction direction, View<const T, 3> x, View<float, 2> state,
-                     View<const std::int64_t, 1> valid, const MixerOutput<T>& output, const Trail& trail,
-                     Context& context) const {
-    const Arena::Scope scope(context.scratch);
-    const auto projected = context.scratch.take<T, 3>({x.shape[0], x.shape[1], projected_width()});
-    project(direction, x, projected, context);
-    forward(direction, projected, state, valid, output, nullptr, trail, context);
-  }
+  /// project and forward. A mixer may have a quicker way. `projected` may be empty where nothing is kept.
+  virtual std::unique_ptr<Saved> project_and_forward(Direction direction, View<const T, 3> x,
+                                                     View<T, 3> projected, View<float, 2> state,
+                                                     View<const std::int64_t, 1> valid,
+                                                     const MixerOutput<T>& output, Arena* keep,
+                                                     const Trail& trail, Context& context) const = 0;
 
   /// d_y [B, T, D] -> d_projected, overwritten; d_state [B, state_floats] goes from the gradient of the
   /// state after the walk to that of the state before it; parameter gradients are added to `gradients`.

@@ -46,6 +46,7 @@ const std::vector<Case> kCases = {
 
 struct Results {
   Doubles u, z, state;
+  Doubles x;  // empty where it was not asked for
 };
 
 /// Padding rows of the input are NaN: they must not be used.
@@ -78,9 +79,10 @@ class LinearConv {
   std::int64_t valid(std::int64_t lane) const { return case_.valid[static_cast<std::size_t>(lane)]; }
 
   /// In chunks of so many tokens, the state handed on in place. Empty where the operation did nothing.
-  Results run(std::int64_t chunk) {
+  Results run(std::int64_t chunk, bool keeps_x = false) {
     Guarded<bfloat16, 3> u({case_.lanes, case_.tokens, case_.channels}, case_.gap);
     Guarded<bfloat16, 3> z({case_.lanes, case_.tokens, case_.channels}, case_.gap);
+    Guarded<bfloat16, 3> x({case_.lanes, case_.tokens, case_.channels}, case_.gap);
     Guarded<float, 3> state(initial_.shape());
     state.assign(initial_.values());
     std::vector<std::unique_ptr<Guarded<std::int64_t, 1>>> counts;
@@ -97,14 +99,17 @@ class LinearConv {
                                             .state = state,
                                             .valid = *counts.back()};
       const LinearConvOutput<bfloat16> output{
-          .u = part<bfloat16>(u, begin, count), .z = part<bfloat16>(z, begin, count), .state = state};
+          .u = part<bfloat16>(u, begin, count),
+          .z = part<bfloat16>(z, begin, count),
+          .state = state,
+          .x = keeps_x ? part<bfloat16>(x, begin, count) : View<bfloat16, 3>{}};
       if (!linear_conv_forward(input, output, context_)) {
         EXPECT_EQ(state.values(), initial_.values());
         EXPECT_TRUE(std::isnan(u.values().front()) && std::isnan(z.values().front()));
         return {};
       }
     }
-    return {u.values(), z.values(), state.values()};
+    return {u.values(), z.values(), state.values(), keeps_x ? x.values() : Doubles{}};
   }
 
   Results expected() const {
@@ -118,7 +123,7 @@ class LinearConv {
     const auto conv =
         reference::causal_conv({case_.lanes, case_.tokens, case_.channels, kTaps, x, conv_weight_.values(),
                                 bias_.values(), initial_.values(), case_.valid, Direction::forward});
-    return {conv.out, z, conv.state};
+    return {conv.out, z, conv.state, x};
   }
 
   /// Of the rows of a result that are no padding.
@@ -153,14 +158,17 @@ LONGSTRAND_CUDA_TEST(LinearConv, AgreesWithTheReference) {
   for (const Case& each : kCases) {
     SCOPED_TRACE(each.reason);
     LinearConv conv(each);
-    const Results actual = conv.run(each.tokens);
+    const Results actual = conv.run(each.tokens, /*keeps_x=*/true);
     ASSERT_EQ(!actual.u.empty(), takes_hopper_kernels());
     if (actual.u.empty()) continue;
     const Results expected = conv.expected();
     expect_near("u", actual.u, expected.u, tolerance::kForwardBFloat16);
     expect_near("z", conv.without_padding(actual.z), conv.without_padding(expected.z),
                 tolerance::kForwardBFloat16);
+    expect_near("x", conv.without_padding(actual.x), conv.without_padding(expected.x),
+                tolerance::kForwardBFloat16);
     expect_near("state", actual.state, expected.state, tolerance::kForwardBFloat16);
+    expect_near("u without x", conv.run(each.tokens).u, actual.u, tolerance::kExact);
   }
 }
 
