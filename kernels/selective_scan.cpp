@@ -1,7 +1,9 @@
 #include "kernels/selective_scan.hpp"
 
+#include <algorithm>
 #include <cmath>
 #include <numbers>
+#include <numeric>
 
 #include "kernels/check.hpp"
 #include "kernels/selective_scan_cpu.hpp"
@@ -68,6 +70,26 @@ std::int64_t scan_segment_count(std::int64_t lanes, std::int64_t tokens, std::in
     }
   }
   return 0;
+}
+
+std::vector<std::int64_t> scan_channel_order(const std::vector<double>& pace) {
+  constexpr std::int64_t kWarp = 32,
+                         kWarpsOfBlock = 4;  // channels of a GPU's warp; see selective_scan_cuda.cuh
+  std::vector<std::int64_t> ranked(pace.size());
+  std::iota(ranked.begin(), ranked.end(), 0);
+  std::ranges::stable_sort(ranked, {}, [&](std::int64_t channel) { return pace[channel]; });
+  const std::int64_t groups = std::ssize(pace) / kWarp, blocks = (groups + kWarpsOfBlock - 1) / kWarpsOfBlock;
+  std::vector<std::int64_t> order = ranked;  // what makes up no whole warp stays last
+  std::int64_t next = 0;
+  for (std::int64_t warp = 0; warp < kWarpsOfBlock; ++warp) {
+    for (std::int64_t block = 0; block < blocks; ++block) {
+      const std::int64_t group = block * kWarpsOfBlock + warp;
+      if (group >= groups) continue;
+      std::copy_n(ranked.begin() + next, kWarp, order.begin() + group * kWarp);
+      next += kWarp;
+    }
+  }
+  return order;
 }
 
 template <class T>

@@ -9,6 +9,9 @@
 // activation gradients are written as zero. Activations are T = float or bfloat16, everything else is float.
 #pragma once
 
+#include <cstdint>
+#include <vector>
+
 #include "kernels/context.hpp"
 #include "kernels/direction.hpp"
 #include "kernels/view.hpp"
@@ -29,6 +32,11 @@ constexpr std::int64_t scan_checkpoint_count(std::int64_t tokens, DeviceKind dev
 /// many segments a scan of that shape has; 0 where it goes without.
 std::int64_t scan_segment_count(std::int64_t lanes, std::int64_t tokens, std::int64_t channels,
                                 Context& context);
+
+/// The order in which a GPU's scan is quickest with channels of which some forget sooner than others: which
+/// of them to have in each place. `pace`: what decays a token, typically. Channels that go together are
+/// alike, and every block of threads has some of each kind.
+std::vector<std::int64_t> scan_channel_order(const std::vector<double>& pace);
 
 template <class T>
 struct SelectiveScanInput {

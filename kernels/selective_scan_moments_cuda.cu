@@ -403,7 +403,9 @@ __global__ void __launch_bounds__(kThreads, kScanBlocksOfMultiprocessor)
   using Tile = Stage<kPass>;
   const ScanBlock block(in);
   const int warp = static_cast<int>(threadIdx.x / 32), thread = static_cast<int>(threadIdx.x % 32);
-  const std::int64_t channel = block.first_channel() + warp * kWarpChannels;
+  // Channels that are slow lie in the same place of every block (scan_channel_order): not for one scheduler.
+  const int place = static_cast<int>((warp + block.segment) % (kThreads / 32));
+  const std::int64_t channel = block.first_channel() + place * kWarpChannels;
   if (channel >= in.channels) return;
   Tile* const stages = reinterpret_cast<Shared<kPass>*>(memory)->stage[warp];
   WarpLoader<kPass> loader(stages, block.count);

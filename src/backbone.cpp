@@ -1,10 +1,22 @@
 #include "src/backbone.hpp"
 
+#include <algorithm>
+
 #include "kernels/embedding.hpp"
 #include "kernels/rms_norm.hpp"
 #include "kernels/transfer.hpp"
 
 namespace longstrand {
+
+std::optional<ParameterStore> copy_sorted_to_gpu(const ModelConfig& config, const ParameterStore& weights,
+                                                 Context& context) {
+  const auto sort_channels = find_mixer(config.mixer).sort_channels;
+  if (context.device == weights.device() || sort_channels == nullptr) return copy_to_gpu(weights, context);
+  ParameterStore sorted = weights.like();
+  std::copy_n(weights.all().data, weights.all().size(), sorted.all().data);
+  for (std::int64_t i = 0; i < config.n_layer; ++i) sort_channels(config, layer_prefix(i) + "mixer.", sorted);
+  return copy_to_gpu(sorted, context);
+}
 
 template <class T>
 Backbone<T>::Backbone(const ModelConfig& config, const ParameterStore& weights, bool for_backward,

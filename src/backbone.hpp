@@ -15,6 +15,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "kernels/linear.hpp"
@@ -23,6 +24,11 @@
 #include "src/model.hpp"
 
 namespace longstrand {
+
+/// The weights of a model, each layer's channels in the order in which a GPU is quickest, on that of the
+/// context; or nothing on a CPU, which takes them as they are.
+std::optional<ParameterStore> copy_sorted_to_gpu(const ModelConfig& config, const ParameterStore& weights,
+                                                 Context& context);
 
 template <class T>
 class Backbone {

@@ -22,7 +22,7 @@ class ChunkMajorInference final : public Inference::Engine {
   ChunkMajorInference(const Model& model, const ExecutionOptions& execution, const InferenceOptions& options)
       : workers_(execution.threads, execution.device),
         on_gpu_(execution.device.kind == DeviceKind::cuda),
-        weights_on_gpu_(copy_to_gpu(model.parameters(), workers_.main_context())),
+        weights_on_gpu_(copy_sorted_to_gpu(model.config(), model.parameters(), workers_.main_context())),
         weights_(weights_on_gpu_ ? *weights_on_gpu_ : model.parameters()),
         backbone_(model.config(), weights_, /*for_backward=*/false, workers_.main_context()),
         readout_(model, weights_, backbone_, options, workers_.main_context()),

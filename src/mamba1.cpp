@@ -57,6 +57,48 @@ void initialise_mamba1(const ModelConfig& config, const std::string& prefix, Par
   std::fill_n(skip.data, skip.size(), 1.0F);
 }
 
+namespace {
+
+/// Rows [first, first + order.size()) in that order.
+void sort_rows(View<float, 2> x, std::int64_t first, const std::vector<std::int64_t>& order) {
+  std::vector<float> rows;
+  for (const std::int64_t row : order)
+    rows.insert(rows.end(), x.at(first + row), x.at(first + row) + x.shape[1]);
+  std::ranges::copy(rows, x.at(first));
+}
+
+void sort_columns(View<float, 2> x, const std::vector<std::int64_t>& order) {
+  std::vector<float> sorted(order.size());
+  for (std::int64_t row = 0; row < x.shape[0]; ++row) {
+    std::ranges::transform(order, sorted.begin(), [&](std::int64_t column) { return x.at(row)[column]; });
+    std::ranges::copy(sorted, x.at(row));
+  }
+}
+
+/// What of a channel's slowest state decays at its bias: A softplus(bias).
+std::vector<double> channel_pace(View<const float, 1> bias, View<const float, 2> a_log) {
+  std::vector<double> pace(static_cast<std::size_t>(bias.size()));
+  for (std::int64_t d = 0; d < bias.size(); ++d) {
+    const double step = std::log1p(std::exp(static_cast<double>(bias.data[d])));
+    pace[d] =
+        step * std::exp(static_cast<double>(*std::min_element(a_log.at(d), a_log.at(d) + a_log.shape[1])));
+  }
+  return pace;
+}
+
+}  // namespace
+
+void sort_mamba1_channels(const ModelConfig& config, const std::string& prefix, ParameterStore& weights) {
+  const auto matrix = [&](const char* name) { return weights.matrix(prefix + name); };
+  const auto order = scan_channel_order(channel_pace(weights.flat(prefix + "dt_proj.bias"), matrix("A_log")));
+  sort_rows(matrix("in_proj.weight"), 0, order);
+  sort_rows(matrix("in_proj.weight"), config.d_inner(), order);
+  for (const char* name : {"conv1d.weight", "conv1d.bias", "dt_proj.weight", "dt_proj.bias", "A_log", "D"}) {
+    sort_rows(matrix(name), 0, order);
+  }
+  for (const char* name : {"x_proj.weight", "out_proj.weight"}) sort_columns(matrix(name), order);
+}
+
 template <class T>
 struct Mamba1<T>::Activations : Saved {
   View<T, 3> u;                // [B, T, d_inner]

@@ -25,6 +25,9 @@ std::vector<ParameterSpec> declare_mamba1(const ModelConfig& config, const std::
 void initialise_mamba1(const ModelConfig& config, const std::string& prefix, ParameterStore& weights,
                        std::mt19937_64& random);
 
+/// Brings the inner channels of the mixer in an order that suits a GPU's scan. The mixer stays the same.
+void sort_mamba1_channels(const ModelConfig& config, const std::string& prefix, ParameterStore& weights);
+
 template <class T>
 class Mamba1 final : public Mixer<T> {
  public:

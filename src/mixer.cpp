@@ -20,12 +20,14 @@ const std::array kMixers = {
                .sweep = Sweep::chunk_major,
                .declare = declare_mamba1,
                .initialise = initialise_mamba1,
+               .sort_channels = sort_mamba1_channels,
                .make_fp32 = make<Mamba1<float>, float>,
                .make_bf16 = make<Mamba1<bfloat16>, bfloat16>},
     MixerEntry{.name = kBidirectionalMixer,
                .sweep = Sweep::layer_major,
                .declare = declare_bimamba1,
                .initialise = initialise_bimamba1,
+               .sort_channels = nullptr,  // directions that share z differ in pace
                .make_fp32 = make<BiMamba1<float>, float>,
                .make_bf16 = make<BiMamba1<bfloat16>, bfloat16>},
 };

@@ -397,6 +397,32 @@ LONGSTRAND_DEVICE_TEST(SelectiveScan, ExtremeOperandsGiveNoNaN) {
   });
 }
 
+TEST(ScanChannelOrder, HasWarpsAlikeAndBlocksMixed) {
+  for (const std::int64_t channels : {1, 31, 64, 100, 128, 300, 512}) {
+    SCOPED_TRACE(channels);
+    Random random(5);
+    std::vector<double> pace(static_cast<std::size_t>(channels));
+    for (double& value : pace) value = random.uniform(0, 1);
+    const auto order = scan_channel_order(pace);
+    auto all = order;
+    std::ranges::sort(all);
+    for (std::int64_t d = 0; d < channels; ++d) ASSERT_EQ(all[d], d);
+    auto ranked = pace;
+    std::ranges::sort(ranked);
+    const std::int64_t blocks = (channels / 32 + 3) / 4;
+    for (std::int64_t warp = 0; warp < channels / 32; ++warp) {
+      for (std::int64_t d = warp * 32 + 1; d < warp * 32 + 32; ++d) {
+        ASSERT_LE(pace[order[d - 1]], pace[order[d]]);
+      }
+      const double slowest = pace[order[warp * 32]];
+      const std::int64_t rank = std::ranges::find(ranked, slowest) - ranked.begin();
+      if (channels % 128 == 0) {
+        ASSERT_EQ(rank / 32, warp % 4 * blocks + warp / 4);
+      }
+    }
+  }
+}
+
 LONGSTRAND_DEVICE_TEST(SelectiveScan, RefusesOperandsThatDoNotFit) {
   Scan<float> scan({2, 8, 16, 4, {}, 0, ""});
   const SelectiveScanOutput<float> output{.out = scan.out, .state = scan.state};

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "model_support.hpp"
+#include "src/mixer.hpp"
 #include "support/random.hpp"
 #include "support/tolerances.hpp"
 
@@ -16,6 +17,22 @@ struct ReadoutCase {
   const char* name;
   InferenceOptions options;
 };
+
+/// A GPU takes the channels of a mixer in another order.
+TEST(SortedChannels, AreTheSameMixer) {
+  const Model model = moved_model({.d_model = 80, .n_layer = 2});
+  Model sorted = moved_model({.d_model = 80, .n_layer = 2});
+  for (int i = 0; i < 2; ++i) {
+    find_mixer(model.config().mixer)
+        .sort_channels(model.config(), layer_prefix(i) + "mixer.", sorted.parameters());
+  }
+  EXPECT_NE(sorted.fingerprint(), model.fingerprint());
+  const std::vector<Tokens> records = {random_dna(300, 2)};
+  const InferenceOptions tokens{.readout = Readout::tokens};
+  const RunResult expected = run_lanes(model, records, 100, {}, tokens);
+  const RunResult actual = run_lanes(sorted, records, 100, {}, tokens);
+  EXPECT_LT(relative_error(actual.values[0], expected.values[0]), tolerance::kChunkForward.relative);
+}
 
 class ChunkedInference : public DeviceTestWithParam<ReadoutCase> {};
 
