@@ -73,8 +73,9 @@ std::int64_t scan_segment_count(std::int64_t lanes, std::int64_t tokens, std::in
 }
 
 std::vector<std::int64_t> scan_channel_order(const std::vector<double>& pace) {
-  constexpr std::int64_t kWarp = 32,
-                         kWarpsOfBlock = 4;  // channels of a GPU's warp; see selective_scan_cuda.cuh
+  // As selective_scan_moments_cuda.cu has them.
+  constexpr std::int64_t kWarp = 32;  // channels
+  constexpr std::int64_t kWarpsOfBlock = 4;
   std::vector<std::int64_t> ranked(pace.size());
   std::iota(ranked.begin(), ranked.end(), 0);
   std::ranges::stable_sort(ranked, {}, [&](std::int64_t channel) { return pace[channel]; });

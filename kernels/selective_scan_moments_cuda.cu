@@ -403,7 +403,8 @@ __global__ void __launch_bounds__(kThreads, kScanBlocksOfMultiprocessor)
   using Tile = Stage<kPass>;
   const ScanBlock block(in);
   const int warp = static_cast<int>(threadIdx.x / 32), thread = static_cast<int>(threadIdx.x % 32);
-  // Channels that are slow lie in the same place of every block (scan_channel_order): not for one scheduler.
+  // Slow channels lie in the same place of all blocks (scan_channel_order): every scheduler gets some of
+  // them.
   const int place = static_cast<int>((warp + block.segment) % (kThreads / 32));
   const std::int64_t channel = block.first_channel() + place * kWarpChannels;
   if (channel >= in.channels) return;

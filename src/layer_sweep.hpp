@@ -6,12 +6,14 @@
 //                    chunks right to left:  out_r = mixer(reverse, projected)
 //                    hidden = out_f + out_r, or their product
 //
-// Without backward it holds the residual and three arrays of T of the whole sheet. A GPU then adds up what
-// the two directions have in common the projection of, and projects it once, into the residual and its norm.
+// Without backward it holds the residual and three arrays of T of the whole sheet. A GPU then adds the
+// directions up before the projection of the output, where they share it: it is made once, straight into the
+// residual and the norm of the next layer.
+//
 // For backward it keeps the hidden rows of every layer, from which the residual of the layer below is had
 // back by subtraction, and the states between chunks; each chunk is computed again, once, on the way back.
 // The two directions know nothing of each other, so that two threads can walk them at once; but where they
-// share a projection and the sheet is not too large, it is made once, for the whole sheet.
+// share the projection of the input and the sheet is not too large, it is made once, for the whole sheet.
 #pragma once
 
 #include <array>
