@@ -43,7 +43,7 @@ struct Expansion<8> {
   static constexpr float kReach = 1.5F;
   __device__ static constexpr std::uint32_t factor(int term) {
     return term == 2   ? 0x3eff3eff   // 0.4980
-           : term == 3 ? 0x3eab3eab   // 0.3340
+           : term == 3 ? 0x3eac3eac   // 0.3359
            : term == 4 ? 0x3e8c3e8c   // 0.2734
                        : 0x3e3d3e3d;  // 0.1846
   }
