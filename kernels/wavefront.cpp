@@ -7,6 +7,9 @@
 #include <exception>
 #include <limits>
 #include <mutex>
+#include <stdexcept>
+#include <string>
+#include <system_error>
 #include <thread>
 #include <utility>
 
@@ -175,7 +178,13 @@ Workers::Workers(int threads, Device device) : pool_(std::make_unique<Pool>()) {
   if (device.kind == DeviceKind::cuda) threads = 1;
   for (int i = 0; i < threads; ++i) contexts_.push_back(std::make_unique<Context>(device));
   for (int i = 1; i < threads; ++i) {
-    pool_->helpers.emplace_back([pool = pool_.get(), context = contexts_[i].get()] { pool->help(*context); });
+    try {
+      pool_->helpers.emplace_back(
+          [pool = pool_.get(), context = contexts_[i].get()] { pool->help(*context); });
+    } catch (const std::system_error&) {
+      throw std::runtime_error("the system starts no more than " + std::to_string(i) + " of " +
+                               std::to_string(threads) + " threads; try fewer --threads");
+    }
   }
 }
 

@@ -19,6 +19,7 @@ namespace longstrand {
 /// all go to one stream, the calling one alone: it takes an item through all stages before the next one.
 class Workers {
  public:
+  /// Throws std::runtime_error where the system starts no more threads.
   explicit Workers(int threads, Device device = {});
   ~Workers();
   Workers(const Workers&) = delete;

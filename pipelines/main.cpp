@@ -8,7 +8,6 @@
 #include <cstdlib>
 #include <iostream>
 #include <new>
-#include <system_error>
 
 #include "pipelines/command_line.hpp"
 #include "pipelines/command_table.hpp"
@@ -47,9 +46,6 @@ int run_command(const Command& command, const std::vector<std::string>& argument
     return kWrongUsage;
   } catch (const std::bad_alloc&) {
     print_error(who, "out of memory; try a smaller --chunk or fewer --threads");
-  } catch (const std::system_error& error) {
-    const bool of_threads = error.code() == std::errc::resource_unavailable_try_again;
-    print_error(who, of_threads ? "the system starts no more threads; try fewer --threads" : error.what());
   } catch (const std::exception& error) {
     print_error(who, error.what());
   }
