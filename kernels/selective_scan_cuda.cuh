@@ -1,10 +1,10 @@
-// What the scan's kernels share. A thread owns a channel with kScanStates states in registers (backward, half
-// of the states of two) and walks a segment of the sequence; a block holds kScanThreads channels of one lane,
-// which read B and C of a tile of tokens from shared memory. More states are taken in groups, one launch
-// each: all results but the states are sums over states. The segments of a sequence run at the same time: a
-// first kernel finds what state each leaves of none, a second one turns the results into the state before
-// every segment (scan_segments_forward), and the last starts from those. Forward, a single segment takes the
-// last alone.
+// What the scan's kernels share. But for scan_by_moments, a thread owns a channel with kScanStates states in
+// registers (backward, half of the states of two) and walks a segment of the sequence; a block holds
+// kScanThreads channels of one lane, which read B and C of a tile of tokens from shared memory. More states
+// are taken in groups, one launch each: all results but the states are sums over states. The segments of a
+// sequence run at the same time: a first kernel finds what state each leaves of none, a second one turns the
+// results into the state before every segment (scan_segments_forward), and the last starts from those.
+// Forward, a single segment takes the last alone.
 //
 // "Position" counts the valid tokens of a lane in the order in which the scan walks them; padding follows.
 #pragma once

@@ -42,7 +42,8 @@ __device__ int sorted_channel(const ScanOperands<T>& in, const ScanBlock& block,
 /// segment, from a zero gradient of the state after it; d_out is its source. Every token's term is weighted
 /// by the decay between it and the segment's end (or beginning), so that the tokens can be taken from there
 /// on, only until all that is left is forgotten: a state that decays fast costs little. The sum of dt then
-/// lacks what does not matter. For bfloat16 see scan_by_moments.
+/// lacks what does not matter. For most of bfloat16 see
+/// scan_by_moments.
 template <class T, Pass kPass>
 class LocalScan {
  public:

@@ -25,8 +25,8 @@
 
 namespace longstrand {
 
-/// The weights of a model, each layer's channels in the order in which a GPU is quickest, on that of the
-/// context; or nothing on a CPU, which takes them as they are.
+/// Weights of the host on the context's GPU, each layer's channels in the order in which it is quickest; or
+/// nothing on a CPU, which takes them as they are.
 std::optional<ParameterStore> copy_sorted_to_gpu(const ModelConfig& config, const ParameterStore& weights,
                                                  Context& context);
 

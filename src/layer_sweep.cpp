@@ -136,7 +136,7 @@ void LayerSweep<T>::take_projected(bool for_backward) {
   if (for_backward) d_projected_ = {arena_.take<T, 4>(shape), arena_.take<T, 4>(shape)};
 }
 
-/// Of both directions together only where one thread walks them.
+/// Of both directions together only on a GPU, where one thread walks them.
 template <class T>
 void LayerSweep<T>::take_outputs(bool for_backward) {
   const Mixer<T>& mixer = backbone_.mixer(0);

@@ -73,7 +73,7 @@ class LayerSweep {
   /// What there is of a layer between its two passes; shared by all layers without backward.
   struct Layer {
     std::array<View<T, 4>, 2> out;  // [chunks, lanes, T, D] of each direction
-    View<T, 4> hidden;              // the same; where the outputs are added up, it is out[0]
+    View<T, 4> hidden;              // the same; that of a sum is out[0] or, with inner_, normed_
     View<float, 4> state;           // [2, chunks, lanes, state_floats] before each chunk; only for backward
     View<float, 3> trail;           // [2, chunks, trail_floats] only for backward, and where there is room
   };

@@ -82,6 +82,7 @@ std::vector<double> channel_pace(View<const float, 1> bias, View<const float, 2>
     const double step = std::log1p(std::exp(static_cast<double>(bias.data[d])));
     pace[d] =
         step * std::exp(static_cast<double>(*std::min_element(a_log.at(d), a_log.at(d) + a_log.shape[1])));
+    if (std::isnan(pace[d])) pace[d] = 0;  // of a model that has diverged
   }
   return pace;
 }

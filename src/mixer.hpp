@@ -42,8 +42,8 @@ struct Unprojected {
   bool accumulate = false;
 };
 
-/// Where the output of a walk goes, [B, T, D]: nowhere, where nothing but the state and what is kept is
-/// wanted; into an array; on to the next layer; or nowhere yet.
+/// Where the output of a walk goes: nowhere, where nothing but the state and what is kept is wanted; into an
+/// array [B, T, D]; on to the next layer; or, before its last projection, into an array or onto it.
 template <class T>
 using MixerOutput = std::variant<std::monostate, View<T, 3>, ResidualNorm<T>, Unprojected<T>>;
 
