@@ -4,6 +4,7 @@
 namespace longstrand::cuda {
 
 constexpr float kLog2E = 1.4426950408889634F;
+constexpr float kLn2 = 0.6931471805599453F;
 
 /// 2^x to 2 ulp; results below 2^-126 are 0.
 __device__ inline float exp2_approx(float x) {

@@ -41,7 +41,11 @@ __device__ inline void store(const float (&from)[V], T* to) {
   *reinterpret_cast<Packet<T, V>*>(to) = packet;
 }
 
-/// Two elements, rounded by one instruction; `first` has the lower address.
+/// The elements of a pair; the first has the lower address.
+__device__ inline float first_of(std::uint32_t pair) { return __uint_as_float(pair << 16); }
+__device__ inline float second_of(std::uint32_t pair) { return __uint_as_float(pair & 0xFFFF0000U); }
+
+/// Such a pair of two, rounded by one instruction.
 __device__ inline std::uint32_t round_pair(float first, float second) {
   std::uint32_t pair;
   asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(second), "f"(first));

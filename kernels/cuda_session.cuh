@@ -59,6 +59,10 @@ constexpr std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b 
 
 // -- device side
 
+/// As instructions on shared memory take it.
+__device__ inline unsigned shared_address(const void* pointer) {
+  return static_cast<unsigned>(__cvta_generic_to_shared(pointer));
+}
 __device__ inline float to_float(float value) { return value; }
 __device__ inline float to_float(bfloat16 value) { return __uint_as_float(std::uint32_t{value.bits} << 16); }
 template <class T>

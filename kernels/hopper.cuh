@@ -57,10 +57,6 @@ inline CUtensorMap tile_map(const View<const bfloat16, 3>& x, int rows) {
 
 // -- device side
 
-__device__ inline unsigned shared_address(const void* pointer) {
-  return static_cast<unsigned>(__cvta_generic_to_shared(pointer));
-}
-
 /// Of the same place in the shared memory of block `rank` of the cluster.
 __device__ inline unsigned address_in_block(const void* pointer, unsigned rank) {
   unsigned address;

@@ -42,7 +42,7 @@ __device__ inline void unpack(uint4 piece, float (&to)[kPiece]) {
   const std::uint32_t pairs[] = {piece.x, piece.y, piece.z, piece.w};
 #pragma unroll
   for (int i = 0; i < kPiece; ++i) {
-    to[i] = __uint_as_float(i % 2 == 0 ? pairs[i / 2] << 16 : pairs[i / 2] & 0xFFFF0000U);
+    to[i] = i % 2 == 0 ? first_of(pairs[i / 2]) : second_of(pairs[i / 2]);
   }
 }
 

@@ -154,8 +154,7 @@ class TileWalk {
  public:
   __device__ TileWalk(const Operands& op, const Outputs& outputs, int group, int first_output)
       : op_(op),
-        bias_(static_cast<unsigned>(
-            __cvta_generic_to_shared(outputs.bias + group * kTiles * 4 + threadIdx.x % 4))),
+        bias_(shared_address(outputs.bias + group * kTiles * 4 + threadIdx.x % 4)),
         weight_(outputs.weight + group * op.steps * (kTiles / 2) * 32 + threadIdx.x % 32),
         input_(static_cast<int>(threadIdx.x) % 4 * 2),
         output_(first_output + static_cast<int>(threadIdx.x) % 4 * 8) {}

@@ -18,7 +18,6 @@ namespace {
 
 constexpr int kTokens = kBackwardTile_tokens;
 constexpr int kKept_tokens = 4;  // the tile's last, whose decay factors stay in registers for the way back
-constexpr float kLn2 = 0.6931471805599453F;
 
 template <class T>
 struct Shared {

@@ -97,7 +97,7 @@ class BackwardTile {
     constexpr int kPiece = 16 / sizeof(T);
     constexpr int kPieces = 32 / kPiece;  // of a row
     const int column = thread_ % kPieces * kPiece;
-    const auto place = static_cast<unsigned>(__cvta_generic_to_shared(shared_.operand[warp_])) + thread_ * 16;
+    const unsigned place = shared_address(shared_.operand[warp_]) + thread_ * 16;
 #pragma unroll
     for (int t = 0; t < kTokens; t += 32 / kPieces) {
       const int token = first + t + thread_ / kPieces;

@@ -84,10 +84,9 @@ template <class T>
 void scan_segments_backward(const ScanOperands<T>& operands, Rows<const T> d_out, View<float, 3> d_state,
                             const SegmentStates& segments, Context& context);
 
-/// Their first pass for bfloat16 by another algorithm, where the operands lie as it takes them; d_out is for
-/// the backward one.
-bool can_scan_by_moments(Pass pass, const ScanOperands<bfloat16>& operands);
-void scan_by_moments(Pass pass, const ScanOperands<bfloat16>& operands, const Rows<const bfloat16>& d_out,
+/// Their first pass for bfloat16 by another algorithm; d_out is for the backward one. Returns false, with
+/// nothing done, where the operands do not lie as it takes them.
+bool scan_by_moments(Pass pass, const ScanOperands<bfloat16>& operands, const Rows<const bfloat16>& d_out,
                      const SegmentStates& segments, Context& context);
 
 inline dim3 scan_grid(std::int64_t lanes, std::int64_t channels, std::int64_t segments) {
@@ -261,7 +260,7 @@ class TileLoader {
 #pragma unroll
     for (int begin = 0; begin < kScanTile_tokens; begin += kRows) {
       const int t = begin + static_cast<int>(threadIdx.x) / kPieces;
-      const auto to = static_cast<unsigned>(__cvta_generic_to_shared(&shared_.operand[parity][i][t][column]));
+      const unsigned to = shared_address(&shared_.operand[parity][i][t][column]);
       const int bytes = t < count && column < channels_ ? 16 : 0;  // the rest becomes zero
       const T* const from = operand_[i] + (first + t) * operand_stride_[i] + column;
       asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(bytes));

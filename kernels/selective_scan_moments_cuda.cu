@@ -22,7 +22,6 @@ constexpr int kGroups = 2;     // of a warp
 constexpr int kWarpChannels = kGroups * kChannels;
 constexpr int kThreads = kScanThreads / kWarpChannels * 32;
 constexpr int kStages = 3;  // tiles in shared memory, those under way among them
-constexpr float kLn2 = 0.6931471805599453F;
 
 /// Of exp(y), for a part of so many tokens: right to 0.0009 for |y| up to kReach (of itself where it is above
 /// 1), half of what bfloat16 rounds by. The first terms are 1 and y; every other one is that before it times
@@ -65,9 +64,6 @@ struct Shared {
   alignas(16) Stage<kPass> stage[kThreads / 32][kStages];
 };
 
-__device__ inline float first_of(std::uint32_t pair) { return __uint_as_float(pair << 16); }
-__device__ inline float second_of(std::uint32_t pair) { return __uint_as_float(pair & 0xffff0000U); }
-
 /// a b + c of pairs of bfloat16, rounded once.
 __device__ inline std::uint32_t multiply_add_pairs(std::uint32_t a, std::uint32_t b, std::uint32_t c) {
   std::uint32_t result;
@@ -76,10 +72,6 @@ __device__ inline std::uint32_t multiply_add_pairs(std::uint32_t a, std::uint32_
 }
 __device__ inline std::uint32_t multiply_pairs(std::uint32_t a, std::uint32_t b) {
   return multiply_add_pairs(a, b, 0x80008000U);
-}
-
-__device__ inline unsigned shared_address(const void* x) {
-  return static_cast<unsigned>(__cvta_generic_to_shared(x));
 }
 
 /// Four matrices of 8 rows and 8 columns, transposed: of matrix i, a thread of the warp gives the row
@@ -478,17 +470,16 @@ void launch(const ScanOperands<bfloat16>& in, const Rows<const bfloat16>& d_out,
 
 }  // namespace
 
-bool can_scan_by_moments(Pass pass, const ScanOperands<bfloat16>& in) {
-  return in.aligned && in.states % 4 == 0 && (pass == Pass::forward ? in.b : in.c).aligned(8);
-}
-
-void scan_by_moments(Pass pass, const ScanOperands<bfloat16>& in, const Rows<const bfloat16>& d_out,
+bool scan_by_moments(Pass pass, const ScanOperands<bfloat16>& in, const Rows<const bfloat16>& d_out,
                      const SegmentStates& segments, Context& context) {
+  const Rows<const bfloat16>& coefficients = pass == Pass::forward ? in.b : in.c;
+  if (!in.aligned || in.states % 4 != 0 || !coefficients.aligned(8)) return false;
   if (pass == Pass::forward) {
     launch<Pass::forward>(in, d_out, segments, context);
   } else {
     launch<Pass::backward>(in, d_out, segments, context);
   }
+  return true;
 }
 
 }  // namespace longstrand::cuda

@@ -42,8 +42,8 @@ __device__ int sorted_channel(const ScanOperands<T>& in, const ScanBlock& block,
 /// segment, from a zero gradient of the state after it; d_out is its source. Every token's term is weighted
 /// by the decay between it and the segment's end (or beginning), so that the tokens can be taken from there
 /// on, only until all that is left is forgotten: a state that decays fast costs little. The sum of dt then
-/// lacks what does not matter. For most of bfloat16 see
-/// scan_by_moments.
+/// lacks what does not matter.
+/// For most of bfloat16 there is scan_by_moments instead.
 template <class T, Pass kPass>
 class LocalScan {
  public:
@@ -254,10 +254,7 @@ template <class T, Pass kPass>
 void scan_locally(const ScanOperands<T>& in, Rows<const T> d_out, const SegmentStates& segments,
                   Context& context) {
   if constexpr (std::is_same_v<T, bfloat16>) {
-    if (can_scan_by_moments(kPass, in)) {
-      scan_by_moments(kPass, in, d_out, segments, context);
-      return;
-    }
+    if (scan_by_moments(kPass, in, d_out, segments, context)) return;
   }
   const auto kernel = local_scan<T, kPass>;
   constexpr std::size_t kShared_bytes = sizeof(typename LocalLoader<T, kPass>::Shared);
