@@ -250,44 +250,45 @@ Trail LayerSweep<T>::trail(int index, Direction direction, std::int64_t chunk, b
           .walked = walked};
 }
 
-/// The n-th chunk of a direction's walk.
+/// The n-th chunk of a direction's walk. Into inner_, the first direction also makes what the other one
+/// takes, where there is room for it.
 template <class T>
 void LayerSweep<T>::walk_chunk(int index, Direction direction, std::int64_t n, Context& context) {
   const std::size_t d = index_of(direction);
   const std::int64_t chunk = chunk_at(direction, n);
+  const Mixer<T>& mixer = backbone_.mixer(index);
   const Layer& layer = layers_[index];
   const View<float, 2> state = state_.index(d);
   if (n == 0) fill(state, 0.0F, context);
   if (!layer.state.empty()) copy(state, layer.state.index(d).index(chunk), context);
+  const View<const std::int64_t, 1> valid = sheet_.valid.index(chunk);
+  const MixerOutput<T> output = walk_output(index, direction, chunk);
+  const Trail left = trail(index, direction, chunk, /*walked=*/false);
   const Arena::Scope scope(context.scratch);
-  backbone_.mixer(index).forward(direction, projected(index, direction, chunk, context.scratch, context),
-                                 state, sheet_.valid.index(chunk), layer.out[d].index(chunk), nullptr,
-                                 trail(index, direction, chunk, /*walked=*/false), context);
+  if (!inner_.empty() && (direction == Direction::forward || projected_.empty())) {
+    const View<T, 3> room = projected_.empty() ? View<T, 3>{} : projected_.index(chunk);
+    mixer.project_and_forward(direction, normed_.index(chunk), room, state, valid, output, nullptr, left,
+                              context);
+  } else {
+    mixer.forward(direction, projected(index, direction, chunk, context.scratch, context), state, valid,
+                  output, nullptr, left, context);
+  }
 }
 
-/// Of a layer, into inner_. What the first direction projects, the other one takes, where there is room for
-/// it.
 template <class T>
 void LayerSweep<T>::walk_one_after_the_other(int index) {
-  const Mixer<T>& mixer = backbone_.mixer(index);
   for (const Direction direction : {Direction::forward, Direction::reverse}) {
-    const bool is_second = direction == Direction::reverse;
-    const View<float, 2> state = state_.index(index_of(direction));
-    fill(state, 0.0F, context());
     for (std::int64_t n = 0; n < chunks(); ++n) {
       poll(1);
-      const std::int64_t chunk = chunk_at(direction, n);
-      const View<const std::int64_t, 1> valid = sheet_.valid.index(chunk);
-      const View<T, 3> projected = projected_.empty() ? View<T, 3>{} : projected_.index(chunk);
-      const Unprojected<T> output{.rows = inner_.index(chunk), .accumulate = is_second};
-      if (is_second && !projected.empty()) {
-        mixer.forward(direction, projected, state, valid, output, nullptr, {}, context());
-      } else {
-        mixer.project_and_forward(direction, normed_.index(chunk), projected, state, valid, output, nullptr,
-                                  {}, context());
-      }
+      walk_chunk(index, direction, n, context());
     }
   }
+}
+
+template <class T>
+MixerOutput<T> LayerSweep<T>::walk_output(int index, Direction direction, std::int64_t chunk) const {
+  if (inner_.empty()) return layers_[index].out[index_of(direction)].index(chunk);
+  return Unprojected<T>{.rows = inner_.index(chunk), .accumulate = direction == Direction::reverse};
 }
 
 /// What both directions have left in inner_: on to the next layer, or into the hidden rows.

@@ -91,6 +91,7 @@ class LayerSweep {
   Trail trail(int index, Direction direction, std::int64_t chunk, bool walked) const;
   void walk_chunk(int index, Direction direction, std::int64_t n, Context& context);
   void walk_one_after_the_other(int index);
+  MixerOutput<T> walk_output(int index, Direction direction, std::int64_t chunk) const;
   void combine_outputs(int index);
   void project_outputs(int index);
   void split_gradient(int index);
