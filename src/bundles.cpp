@@ -10,6 +10,19 @@ std::int64_t Bundle::tokens() const {
   return total;
 }
 
+namespace {
+
+/// For chunks of a sequence that are about as long as one another, so that the last one, which is spared some
+/// of the work, is no shorter.
+std::int64_t even_chunk_tokens(std::int64_t length, std::int64_t most_tokens) {
+  constexpr std::int64_t kMultiple = 64;  // what kernels take at a time
+  const std::int64_t chunks = (length + most_tokens - 1) / most_tokens;
+  const std::int64_t even = (length + chunks - 1) / chunks;
+  return std::min((even + kMultiple - 1) / kMultiple * kMultiple, most_tokens);
+}
+
+}  // namespace
+
 std::vector<Bundle> bundle_up(std::span<const TrainingSequence> batch, const BundleLimits& limits) {
   std::vector<const TrainingSequence*> sequences;
   for (const TrainingSequence& sequence : batch) {
@@ -29,7 +42,7 @@ std::vector<Bundle> bundle_up(std::span<const TrainingSequence> batch, const Bun
     bundle.longest = sequence->length;  // sorted, or alone
     bundle.chunk_tokens = bundle.lanes() * bundle.longest <= limits.whole_tokens
                               ? bundle.longest
-                              : std::min(bundle.longest, limits.chunk_tokens);
+                              : even_chunk_tokens(bundle.longest, limits.chunk_tokens);
     ++lane;
   }
   return bundles;

@@ -24,7 +24,7 @@ struct Bundle {
 struct BundleLimits {
   std::int64_t lanes = 1;         // at most so many sequences in a bundle
   std::int64_t whole_tokens = 0;  // a bundle of no more tokens, padding included, runs as one chunk
-  std::int64_t chunk_tokens = 1;  // of the longer sequences, which run alone
+  std::int64_t chunk_tokens = 1;  // at most, of the longer sequences, which run alone
 };
 
 /// All sequences of the batch that are not empty. With one lane in the batch's order, else the shortest
