@@ -107,7 +107,7 @@ double sum_of_squares(View<const float, 1> values, Context& context) {
   squares_kernel<<<static_cast<unsigned>(blocks), kThreads, 0, stream_of(context)>>>(values.data, count,
                                                                                      parts.data);
   check_launch("sum of squares");
-  add_row_sums(parts, total, context);
+  add_row_sums({{parts, total}}, context);
   double result = 0;
   copy(total, View<double, 1>(&result, {1}), context);
   return result;

@@ -213,8 +213,7 @@ void launch_backward(const CausalConvInput<T>& input, const CausalConvGradient<T
   check_launch("gradient of the causal convolution");
   initial_state_kernel<K, V, T><<<plan.blocks_of_one_run(), conv::kThreads, 0, session.stream>>>(op, plan);
   check_launch("gradient of the causal convolution's state");
-  add_row_sums(d_weight_parts, gradient.d_weight, context);
-  add_row_sums(d_bias_parts, gradient.d_bias, context);
+  add_row_sums({{d_weight_parts, gradient.d_weight}, {d_bias_parts, gradient.d_bias}}, context);
 }
 
 }  // namespace

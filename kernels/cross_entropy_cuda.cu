@@ -236,7 +236,7 @@ void cross_entropy_totals(const CrossEntropyInput& input, View<const float, 1> l
                 totals_kernel<kGroup, V><<<blocks, kThreads, 0, stream>>>(rows, loss.data, parts.data);
               });
   check_launch("totals of the cross entropy");
-  add_row_sums(parts, totals, context);
+  add_row_sums({{parts, totals}}, context);
 }
 
 template void cross_entropy_backward(const CrossEntropyInput&, float, View<float, 1>, View<float, 2>,

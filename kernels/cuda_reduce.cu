@@ -6,40 +6,61 @@ namespace {
 constexpr int kColumns = 32;  // of a block
 constexpr int kSlices = 32;   // of the rows, each added up by one warp
 
+/// A RowSum for device code.
+template <class T>
+struct Sum {
+  const T* parts;
+  std::int64_t rows, columns;
+  T* total;
+  std::int64_t width, stride;
+  int blocks;
+};
+
+template <class T>
+struct Sums {
+  Sum<T> sum[kMostRowSums];
+};
+
 template <class T>
 __global__ void __launch_bounds__(kColumns* kSlices)
-    add_row_sums_kernel(const T* parts, std::int64_t rows, std::int64_t columns, T* total, std::int64_t width,
-                        std::int64_t total_stride) {
+    add_row_sums_kernel(const __grid_constant__ Sums<T> sums) {
   __shared__ T of_slices[kSlices][kColumns];
-  const std::int64_t column = std::int64_t{blockIdx.x} * kColumns + threadIdx.x;
+  int i = 0, block = static_cast<int>(blockIdx.x);
+  while (block >= sums.sum[i].blocks) block -= sums.sum[i++].blocks;
+  const Sum<T>& of = sums.sum[i];
+  const std::int64_t column = std::int64_t{block} * kColumns + threadIdx.x;
   T sum{};
-  if (column < columns) {
+  if (column < of.columns) {
 #pragma unroll 8
-    for (std::int64_t row = threadIdx.y; row < rows; row += kSlices) sum += parts[row * columns + column];
+    for (std::int64_t row = threadIdx.y; row < of.rows; row += kSlices) {
+      sum += of.parts[row * of.columns + column];
+    }
   }
   of_slices[threadIdx.y][threadIdx.x] = sum;
   __syncthreads();
-  if (threadIdx.y != 0 || column >= columns) return;
+  if (threadIdx.y != 0 || column >= of.columns) return;
   for (int slice = 1; slice < kSlices; ++slice) sum += of_slices[slice][threadIdx.x];
-  total[column / width * total_stride + column % width] += sum;
+  of.total[column / of.width * of.stride + column % of.width] += sum;
 }
 
 template <class T>
-void launch(View<const T, 2> parts, View<T, 2> total, Context& context) {
-  const auto [rows, columns] = parts.shape;
-  const auto blocks = static_cast<unsigned>(ceil_div(columns, kColumns));
-  add_row_sums_kernel<<<blocks, dim3(kColumns, kSlices), 0, stream_of(context)>>>(
-      parts.data, rows, columns, total.data, total.shape[1], total.stride[0]);
+void launch(std::initializer_list<RowSum<T>> sums, Context& context) {
+  Sums<T> all{};
+  int count = 0, blocks = 0;
+  for (const RowSum<T>& sum : sums) {
+    const auto [rows, columns] = sum.parts.shape;
+    const auto of_sum = static_cast<int>(ceil_div(columns, kColumns));
+    all.sum[count++] = {sum.parts.data,      rows,  columns, sum.total.data, sum.total.shape[1],
+                        sum.total.stride[0], of_sum};
+    blocks += of_sum;
+  }
+  add_row_sums_kernel<<<static_cast<unsigned>(blocks), dim3(kColumns, kSlices), 0, stream_of(context)>>>(all);
   check_launch("add up partial sums");
 }
 
 }  // namespace
 
-void add_row_sums(View<const float, 2> parts, View<float, 2> total, Context& context) {
-  launch(parts, total, context);
-}
-void add_row_sums(View<const double, 2> parts, View<double, 2> total, Context& context) {
-  launch(parts, total, context);
-}
+void add_row_sums(std::initializer_list<RowSum<float>> sums, Context& context) { launch(sums, context); }
+void add_row_sums(std::initializer_list<RowSum<double>> sums, Context& context) { launch(sums, context); }
 
 }  // namespace longstrand::cuda

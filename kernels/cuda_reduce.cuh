@@ -1,18 +1,28 @@
 // Sums in a fixed order: the same bits in every run.
 #pragma once
 
+#include <initializer_list>
+
 #include "kernels/cuda_session.cuh"
 
 namespace longstrand::cuda {
 
 /// total += the sum of the rows of `parts` [R, C], where total [n, w] holds C = n * w elements row by row.
-/// The second stage of a sum over tokens, whose first leaves a row per worker.
-void add_row_sums(View<const float, 2> parts, View<float, 2> total, Context& context);
-void add_row_sums(View<const double, 2> parts, View<double, 2> total, Context& context);
 template <class T>
-void add_row_sums(View<T, 2> parts, View<T, 1> total, Context& context) {
-  add_row_sums(View<const T, 2>(parts), View<T, 2>(total.data, {1, total.shape[0]}, total.device), context);
-}
+struct RowSum {
+  View<const T, 2> parts;
+  View<T, 2> total;
+
+  RowSum(View<const T, 2> parts, View<T, 2> total) : parts(parts), total(total) {}
+  RowSum(View<T, 2> parts, View<T, 1> total)
+      : parts(parts), total(total.data, {1, total.shape[0]}, total.device) {}
+};
+
+constexpr int kMostRowSums = 3;
+
+/// The second stage of sums over tokens, whose first leaves a row per worker: at most kMostRowSums at a time.
+void add_row_sums(std::initializer_list<RowSum<float>> sums, Context& context);
+void add_row_sums(std::initializer_list<RowSum<double>> sums, Context& context);
 
 /// The blocks of a kernel that the device runs at once: the grid of a kernel whose blocks share out the work.
 template <class Kernel>

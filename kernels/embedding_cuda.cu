@@ -144,7 +144,7 @@ void launch_backward(BackwardOperands op, View<float, 2> d_weight, Context& cont
   backward_kernel<V><<<dim3(static_cast<unsigned>(blocks), static_cast<unsigned>(column_tiles)),
                        dim3(kWarp, groups), groups * table_bytes, session.stream>>>(op);
   check_launch("gradient of the embedding");
-  add_row_sums(parts, d_weight.slice(0, op.vocabulary), context);
+  add_row_sums({{parts, d_weight.slice(0, op.vocabulary)}}, context);
 }
 
 }  // namespace

@@ -269,7 +269,7 @@ void rms_norm_backward(View<const float, 2> residual, View<const float, 1> weigh
     backward_kernel<T, L><<<static_cast<unsigned>(blocks), L::threads, 0, session.stream>>>(op);
   });
   check_launch("gradient of RMSNorm");
-  add_row_sums(parts, gradient.d_weight, context);
+  add_row_sums({{parts, gradient.d_weight}}, context);
 }
 
 template void rms_norm_forward(View<const float, 2>, View<const float, 2>, View<const float, 1>, float,

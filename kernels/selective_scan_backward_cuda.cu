@@ -364,9 +364,13 @@ void launch_backward(const ScanOperands<T>& in, const SelectiveScanGradient<T>& 
                                                          Rows<T>(gradient.d_b, in.direction),
                                                          Rows<T>(gradient.d_c, in.direction));
   check_launch("selective scan backward: B and C");
-  add_row_sums(View<const float, 2>(d_a_log), gradient.d_a_log.columns(in.first_state, states), context);
-  if (in.first_state == 0) add_row_sums(d_d, gradient.d_d, context);
-  add_row_sums(d_delta_bias, gradient.d_delta_bias, context);
+  const RowSum<float> of_a_log(d_a_log, gradient.d_a_log.columns(in.first_state, states));
+  const RowSum<float> of_delta_bias(d_delta_bias, gradient.d_delta_bias);
+  if (in.first_state == 0) {
+    add_row_sums({of_a_log, of_delta_bias, {d_d, gradient.d_d}}, context);
+  } else {
+    add_row_sums({of_a_log, of_delta_bias}, context);
+  }
 }
 
 }  // namespace
