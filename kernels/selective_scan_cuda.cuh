@@ -170,17 +170,20 @@ class TileLoader {
   /// `rows`: the operand's row for the first token, first channel of the block; `stride` from token to token
   /// in the order in which they are read.
   __device__ void set_operand(int i, const T* rows, std::int64_t stride) {
-    operand_[i] = rows, operand_stride_[i] = stride;
+    operand_[i] =
+        rows + (aligned_ ? threadIdx.x / kPieces * stride + threadIdx.x % kPieces * kPiece : threadIdx.x);
+    operand_stride_[i] = stride;
   }
   /// `rows`: the group's first state for the first token.
   __device__ void set_coefficient(int i, const T* rows, std::int64_t stride, int states) {
-    coefficient_[i] = rows, coefficient_stride_[i] = stride, states_ = states;
+    coefficient_[i] = rows + threadIdx.x / kScanStates * stride + threadIdx.x % kScanStates;
+    coefficient_stride_[i] = stride, states_ = states;
   }
 
-  /// Starts to load the tile of tokens [first, first + count) into buffer `parity`.
-  __device__ void start(int first, int count, int parity) {
+  /// Starts to load the next tile, of which `count` tokens exist, into buffer `parity`.
+  __device__ void start(int count, int parity) {
 #pragma unroll
-    for (int i = 0; i < kOperands; ++i) start_operand(i, first, count, parity);
+    for (int i = 0; i < kOperands; ++i) start_operand(i, count, parity);
     asm volatile("cp.async.commit_group;");
     const int t = static_cast<int>(threadIdx.x) / kScanStates,
               n = static_cast<int>(threadIdx.x) % kScanStates;
@@ -188,9 +191,9 @@ class TileLoader {
     for (int i = 0; i < kCoefficients; ++i) {
 #pragma unroll
       for (int pass = 0; pass < kPasses; ++pass) {
-        const int row = pass * kRowsOfPass + t;
-        const T* const from = coefficient_[i] + (first + row) * coefficient_stride_[i] + n;
-        next_[i][pass] = row < count && n < states_ ? load_early(from) : from_float<T>(0.0F);
+        const bool exists = pass * kRowsOfPass + t < count && n < states_;
+        next_[i][pass] = exists ? load_early(coefficient_[i]) : from_float<T>(0.0F);
+        coefficient_[i] += kRowsOfPass * coefficient_stride_[i];
       }
     }
   }
@@ -227,7 +230,10 @@ class TileLoader {
   __device__ void drain() const { asm volatile("cp.async.wait_all;"); }
 
  private:
-  static constexpr int kRowsOfPass = kScanThreads / kScanStates;
+  static constexpr int kPiece = 16 / sizeof(T);          // of an operand, what a thread copies at a time
+  static constexpr int kPieces = kScanThreads / kPiece;  // of a row
+  static constexpr int kRows = kScanThreads / kPieces;   // at a time
+  static constexpr int kRowsOfPass = kScanThreads / kScanStates;  // of coefficients
   static constexpr int kPasses = kScanTile_tokens / kRowsOfPass;
 
   __device__ void publish() {
@@ -243,32 +249,29 @@ class TileLoader {
     __syncthreads();
   }
 
-  __device__ void start_operand(int i, int first, int count, int parity) {
+  __device__ void start_operand(int i, int count, int parity) {
     if (!aligned_) {
       const bool exists = static_cast<int>(threadIdx.x) < channels_;
       for (int t = 0; t < kScanTile_tokens; ++t) {
         shared_.operand[parity][i][t][threadIdx.x] =
-            exists && t < count ? operand_[i][(first + t) * operand_stride_[i] + threadIdx.x]
-                                : from_float<T>(0.0F);
+            exists && t < count ? operand_[i][t * operand_stride_[i]] : from_float<T>(0.0F);
       }
+      operand_[i] += kScanTile_tokens * operand_stride_[i];
       return;
     }
-    constexpr int kPiece = 16 / sizeof(T);
-    constexpr int kPieces = kScanThreads / kPiece;  // of a row
-    constexpr int kRows = kScanThreads / kPieces;   // at a time
     const int column = static_cast<int>(threadIdx.x) % kPieces * kPiece;
 #pragma unroll
     for (int begin = 0; begin < kScanTile_tokens; begin += kRows) {
       const int t = begin + static_cast<int>(threadIdx.x) / kPieces;
       const unsigned to = shared_address(&shared_.operand[parity][i][t][column]);
       const int bytes = t < count && column < channels_ ? 16 : 0;  // the rest becomes zero
-      const T* const from = operand_[i] + (first + t) * operand_stride_[i] + column;
-      asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(bytes));
+      asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(operand_[i]), "r"(bytes));
+      operand_[i] += kRows * operand_stride_[i];
     }
   }
 
   Shared& shared_;
-  const T* operand_[kOperands];
+  const T* operand_[kOperands];  // the thread's place in the next tile
   std::int64_t operand_stride_[kOperands];
   const T* coefficient_[kCoefficients];
   std::int64_t coefficient_stride_[kCoefficients];

@@ -145,11 +145,11 @@ __global__ void __launch_bounds__(kScanThreads, kBlocksOfMultiprocessor)
     if (exists) *place = from_float<T>(gated);
     place += out.place_stride;
   };
-  loader.start(0, min(count, kScanTile_tokens), 0);
+  loader.start(min(count, kScanTile_tokens), 0);
   int parity = 0;
   for (int i = 0; i < count; i += kScanTile_tokens, parity ^= 1) {
     loader.finish();
-    loader.start(i + kScanTile_tokens, min(count - i - kScanTile_tokens, kScanTile_tokens), parity ^ 1);
+    loader.start(min(count - i - kScanTile_tokens, kScanTile_tokens), parity ^ 1);
     for (int part = 0; part < kScanTile_tokens && part < count - i; part += kCheckpoint_tokens) {
       if (results.checkpoints != nullptr && exists) {
 #pragma unroll

@@ -78,12 +78,12 @@ class LocalScan {
   }
 
   __device__ void run() {
-    loader_.start(0, min(block_.count, kScanTile_tokens), 0);
+    loader_.start(min(block_.count, kScanTile_tokens), 0);
     int parity = 0;
     for (int i = 0; i < block_.count; i += kScanTile_tokens, parity ^= 1) {
       if (!loader_.finish_if(total_dt_ * slowest_of_all_ > kForgotten_log2<T>)) break;
       const int left = block_.count - i;
-      loader_.start(i + kScanTile_tokens, min(left - kScanTile_tokens, kScanTile_tokens), parity ^ 1);
+      loader_.start(min(left - kScanTile_tokens, kScanTile_tokens), parity ^ 1);
       for (int run = 0; run < kScanTile_tokens; run += kRun_tokens) walk(run, parity);
     }
     loader_.drain();
