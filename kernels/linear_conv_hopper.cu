@@ -70,7 +70,7 @@ class Multiplier {
     for (Tile<kSteps> tile(op_, walk_, group_); tile.number < walk_.tiles; tile.advance(op_, kGroups)) {
       float sums[kSums];  // the first half of x, the others of z
       multiply(tile, sums);
-      if (tile.number >= kGroups) hopper::sync_threads(kRead + group_, 2 * kWarpgroup);
+      if (tile.number >= kGroups) shared_.read[group_].wait(tile.number / kGroups % 2 ^ 1);
       hand_on_x(sums);
       hopper::arrive_threads(kWritten + group_, 2 * kWarpgroup);
       if (tile.number < walk_.history) continue;
@@ -213,8 +213,7 @@ class Convolver {
     for (int t = 0; t < kStretch; ++t) rows[t] = row(group, first_row_ + t);
     float window[kTaps][kPiece];  // first the x before a thread's rows, later those of a row
     load_history(tile, window);
-    const bool overwritten = tile.number - 1 + kGroups < walk_.tiles;
-    if (tile.number > 0 && overwritten) hopper::arrive_threads(kRead + (group ^ 1), 2 * kWarpgroup);
+    if (tile.number > 0) shared_.read[group ^ 1].arrive();
     if (!kWhole && (tile.number < walk_.history || channel_ >= op_.channels)) return;
     const bool ends_here = valid > 0 ? valid <= kRows : tile.row == 0;
     if (ends_here && first_row_ == 0) write_final_state(tile, valid, window);
@@ -294,6 +293,7 @@ __global__ void __launch_bounds__(kThreads, 1)
   if (threadIdx.x == 0) {
     for (Barrier& barrier : shared.filled) barrier.init(1);
     for (Barrier& barrier : shared.emptied) barrier.init(kWarpgroup / 32);
+    for (Barrier& barrier : shared.read) barrier.init(kWarpgroup);
     hopper::fence_barriers();
     Tile<kSteps> tile(op, walk, 0);
     for (; tile.number < min(walk.tiles, Tile<kSteps>::kAhead); tile.advance(op, 1)) {
