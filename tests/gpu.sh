@@ -63,7 +63,13 @@ if [ "$sanitize" = 1 ]; then
   export folder GTEST_TOTAL_SHARDS=4
   export short_test_kernels='*Cuda.*-FarOffsets*:*TakesAnyNumberOfRows:*AnySplit*:*GivesTheSame*'
   short_test_kernels+=':*AFailedRecording*'
-  export short_test_src='*Cuda*-*AnySplit*:*ManyTokens*:*ManyLevels*:*ThirtySteps*:*RecordsOfAStream*'
+  short_test_src='*Cuda*-*AnySplit*:*ManyTokens*:*ManyLevels*:*ThirtySteps*:*RecordsOfAStream*'
+  # Of the cases of a test that go much the same ways, one or two.
+  short_test_src+=':*Bidirectional*/sum_*:*Bidirectional*/product_*:*/strands_stay_*'
+  short_test_src+=':*GoldenCaduceus.Logits*_ph_*:*GoldenCaduceus.Logits*_unfused_*'
+  short_test_src+=':*ChunkedTraining*/class_*:*TrainingInLanes*/class_*:*TrainingInLanes*/all_tokens_*'
+  short_test_src+=':*ChunkedInference*/logits_*:*ChunkedInference*/max_*:*ChunkedInference*/last_*'
+  export short_test_src
   # racecheck takes minutes for cuBLASLt's kernels and fails where they are left out.
   export with_cublaslt=':LinearCuda.AgreesWithTheReference:LinearCuda.TakesNoMoreScratch*'
   sanitize_shard() { # TOOL PROGRAM SHARD
@@ -81,8 +87,9 @@ if [ "$sanitize" = 1 ]; then
   }
   export -f sanitize_shard
   {
-    for tool in racecheck memcheck initcheck synccheck; do printf "$tool test_kernels %s\n" {0..3}; done
-    for tool in memcheck initcheck synccheck; do printf "$tool test_src %s\n" {0..3}; done
+    printf 'racecheck test_kernels %s\n' {0..3} # the longest first
+    for tool in initcheck memcheck synccheck; do printf "$tool test_src %s\n" {0..3}; done
+    for tool in initcheck memcheck synccheck; do printf "$tool test_kernels %s\n" {0..3}; done
   } | xargs --max-procs $((threads < 16 ? threads : 16)) --max-args 3 bash -c 'sanitize_shard "$@"' _ || failed=1
   unset GTEST_TOTAL_SHARDS
   say "sanitized"
