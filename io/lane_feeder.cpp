@@ -6,10 +6,22 @@
 #include <utility>
 
 namespace longstrand::io {
+namespace {
+
+/// So much that a window fits, and the reader is free for the next lane, but not for windows as long as
+/// memory.
+std::int64_t buffer_tokens(const ChunkStreamOptions& options) {
+  constexpr std::int64_t kMostOfAllLanes = std::int64_t{512} << 20;
+  const std::int64_t of_window = std::min(options.window, kMostOfAllLanes / options.lanes);
+  return std::max({kLaneBufferTokens, options.chunk_tokens + 1, of_window + 1});
+}
+
+}  // namespace
+
 LaneFeeder::LaneFeeder(const std::vector<ChunkInput>& inputs, const ChunkStreamOptions& options)
     : lane_count_(options.lanes),
       chunk_tokens_(options.chunk_tokens),
-      buffer_tokens_(std::max({kLaneBufferTokens, options.chunk_tokens + 1, options.window + 1})),
+      buffer_tokens_(buffer_tokens(options)),
       reader_(make_token_reader(inputs, options)),
       lanes_(static_cast<std::size_t>(options.lanes)) {
   allocate_buffers();

@@ -94,9 +94,7 @@ class Windows final : public TokenReader {
       : records_(std::move(records)),
         window_(static_cast<std::size_t>(options.window)),
         stride_(static_cast<std::size_t>(options.stride > 0 ? options.stride : options.window)),
-        min_window_(static_cast<std::size_t>(options.min_window)),
-        tokens_(window_),
-        soft_mask_(window_) {}
+        min_window_(static_cast<std::size_t>(options.min_window)) {}
 
   double share_read() const override { return records_->share_read(); }
 
@@ -166,17 +164,31 @@ class Windows final : public TokenReader {
     return window_ - stride_;
   }
 
+  // Fewer at the record's end. The buffers grow with what there is to read: a window may be far longer.
   std::size_t read_more(std::size_t at, std::size_t count) {
-    return static_cast<std::size_t>(
-        records_->read(std::span(tokens_).subspan(at, count), std::span(soft_mask_).subspan(at, count)));
+    constexpr std::size_t kLeast = 65536;
+    const std::size_t end = at + count;
+    std::size_t filled = at;
+    while (filled < end) {
+      const std::size_t room = std::min(end - filled, std::max(filled, kLeast));
+      if (tokens_.size() < filled + room) {
+        tokens_.resize(filled + room);
+        soft_mask_.resize(filled + room);
+      }
+      const std::int64_t read = records_->read(std::span(tokens_).subspan(filled, room),
+                                               std::span(soft_mask_).subspan(filled, room));
+      filled += static_cast<std::size_t>(read);
+      if (static_cast<std::size_t>(read) < room) break;
+    }
+    return filled - at;
   }
 
   std::unique_ptr<TokenReader> records_;
   std::size_t window_;
   std::size_t stride_;
   std::size_t min_window_;
-  std::vector<std::uint8_t> tokens_;     // [window]
-  std::vector<std::uint8_t> soft_mask_;  // [window]
+  std::vector<std::uint8_t> tokens_;     // at most [window]
+  std::vector<std::uint8_t> soft_mask_;  // at most [window]
   TokenRecord record_;
   std::int64_t index_ = -1;
   std::int64_t begin_ = 0;     // of the window, in the bases delivered of the record

@@ -310,7 +310,9 @@ INSTANTIATE_TEST_SUITE_P(Shapes, ChunkStreamWindows,
                          testing::Values(WindowCase{10, 0, 1}, WindowCase{10, 10, 10}, WindowCase{10, 5, 1},
                                          WindowCase{10, 3, 4}, WindowCase{10, 1, 1}, WindowCase{10, 15, 1},
                                          WindowCase{10, 25, 3}, WindowCase{1, 1, 1}, WindowCase{7, 0, 0},
-                                         WindowCase{100, 0, 1}, WindowCase{100, 0, 20}));
+                                         WindowCase{100, 0, 1}, WindowCase{100, 0, 20},
+                                         WindowCase{1'000'000'000'000'000, 0, 1},
+                                         WindowCase{10, 1'000'000'000'000'000, 1}));
 
 TEST_F(ChunkStreamTest, HoldsWindowsLongerThanALaneBuffer) {
   const Record record = {"x", random_bases(2 * kLaneBufferTokens + 99, 1)};
