@@ -53,9 +53,11 @@ void TrainingOptions::add_to(CommandLine& line, const TrainingDefaults& defaults
 
 void TrainingOptions::check(const CommandLine& line) const {
   if (resume && force) throw UsageError("--resume and --force exclude each other");
-  // Below 0 they stand for defaults, but not where the user says so.
+  // These stand for defaults, but not where the user says so.
+  if (line.given("steps")) at_least<std::int64_t>("steps", 1)(steps);
   if (line.given("min-lr")) at_least<double>("min-lr", 0)(least_learning_rate);
   if (line.given("warmup-steps")) at_least<std::int64_t>("warmup-steps", 0)(warmup_steps);
+  if (epochs == 0) throw UsageError("--epochs 0: there is nothing to train; expected more than 0, as in 0.5");
   optimizer();
   line.config();  // throws for what the run's config.ini could not hold
 }

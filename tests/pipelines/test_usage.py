@@ -51,6 +51,8 @@ class Usage(unittest.TestCase):
             (("pretrain", "x.fa", "-o", "run", "--lay", "3"), "unrecognised option '--lay'"),
             (("pretrain", "x.fa", "-o", "run", "--min-lr", "-0.1"), "--min-lr -0.1: must be at least 0"),
             (("pretrain", "x.fa", "-o", "run", "--warmup-steps", "-1"), "--warmup-steps -1: must be at least 0"),
+            (("pretrain", "x.fa", "-o", "run", "--steps", "0"), "--steps 0: must be at least 1"),
+            (("pretrain", "x.fa", "-o", "run", "--epochs", "0"), "--epochs 0: there is nothing to train"),
             (("pretrain", "x#1.fa", "-o", "run"), "cannot hold '#'"),
             (("score", "-m", "m", "-", "x.fa", "-"), "standard input can be read once"),
             (("convert", "m", "--to", "caduceus", "-o", "-"), "a model is a folder"),
