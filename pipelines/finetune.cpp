@@ -47,7 +47,8 @@ void FinetuneOptions::add_to(CommandLine& line) {
       ("freeze-backbone", po::bool_switch(&freeze_backbone), "train the head alone");
   line.group("Data").add_options()
       ("labels", po::value(&labels)->required()->value_name("MANIFEST.tsv"),
-           "header path, label and, to say what is for training, split (train, valid, test); paths relative to it")
+           "header path, label and, to say what is for training, split (train, valid, test); paths relative to it; "
+           "lines that begin with # are comments")
       ("window", po::value(&window)->default_value("4096")->value_name("BASES"),
            "bases of a training sequence; record: whole records")
       ("stride", po::value(&stride)->default_value(0, "window")->value_name("BASES")
