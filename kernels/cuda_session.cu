@@ -129,6 +129,15 @@ void start_copy_to_pinned(const void* from, void* to, std::size_t size_bytes, Co
 }
 
 Session::Session(Device where) : device(where) {
+  try {
+    open();
+  } catch (...) {
+    close();
+    throw;
+  }
+}
+
+void Session::open() {
   check(cudaSetDevice(device.index), "select the device");
   check(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "create a stream");
   check(cublasLtCreate(&blas), "create a handle");
@@ -141,7 +150,7 @@ Session::Session(Device where) : device(where) {
   compute_capability = properties.major * 10 + properties.minor;
 }
 
-Session::~Session() {
+void Session::close() noexcept {
   if (stream) cudaStreamSynchronize(stream);  // copies out of the staging ring, say
   cudaFree(blas_workspace);
   if (blas) cublasLtDestroy(blas);

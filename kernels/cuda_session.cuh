@@ -27,7 +27,7 @@ std::string blas_fault();
 class Session {
  public:
   explicit Session(Device device);
-  ~Session();
+  ~Session() { close(); }
   Session(const Session&) = delete;
   Session& operator=(const Session&) = delete;
 
@@ -40,6 +40,10 @@ class Session {
   int multiprocessors = 0;
   int compute_capability = 0;  // 90 for 9.0
   StagingRing staging;
+
+ private:
+  void open();
+  void close() noexcept;
 };
 
 /// The session of a Context on a CUDA device, made current on the calling thread.
