@@ -2,16 +2,22 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <limits.h>
+#include <poll.h>
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <array>
 #include <cerrno>
 #include <cstdio>
 #include <filesystem>
 #include <stdexcept>
 #include <system_error>
 #include <utility>
+
+#include "io/stop.hpp"
 
 namespace longstrand::io {
 namespace {
@@ -50,13 +56,31 @@ FileDescriptor::~FileDescriptor() {
 }
 
 void FileDescriptor::write(std::span<const std::byte> bytes) {
+  struct stat status {};
+  const bool may_wait = ::fstat(descriptor_, &status) == 0 &&
+                        (S_ISFIFO(status.st_mode) || S_ISSOCK(status.st_mode) || S_ISCHR(status.st_mode));
   while (!bytes.empty()) {
-    const ssize_t done = ::write(descriptor_, bytes.data(), bytes.size());
+    auto part = bytes;
+    if (may_wait) {
+      wait_for_room();
+      part = bytes.first(std::min<std::size_t>(bytes.size(), PIPE_BUF));  // so much does not wait now
+    }
+    const ssize_t done = ::write(descriptor_, part.data(), part.size());
     if (done >= 0) {
       bytes = rest(bytes, done);
     } else if (errno != EINTR) {
       fail("write", path_, errno);
     }
+  }
+}
+
+void FileDescriptor::wait_for_room() const {
+  std::array<pollfd, 2> waiting{{{descriptor_, POLLOUT, 0}, {stop_descriptor(), POLLIN, 0}}};
+  while (::poll(waiting.data(), waiting.size(), /*timeout=*/-1) < 0) {
+    if (errno != EINTR) fail("write", path_, errno);
+  }
+  if (waiting[0].revents == 0) {
+    throw std::runtime_error(fmt::format("interrupted; '{}' is full, and nobody reads it", path_));
   }
 }
 

@@ -11,7 +11,7 @@ namespace longstrand::io {
 
 // A POSIX file descriptor that it owns (move-only), and the calls that io/ writes with. A transfer is
 // finished whatever write(2) does (short counts, EINTR), or std::runtime_error names the path and the
-// system's reason.
+// system's reason. write() throws where it would wait after stop_waiting().
 class FileDescriptor {
  public:
   // flags and mode as for open(2); O_CLOEXEC is added. Throws when the file cannot be opened.
@@ -41,6 +41,9 @@ class FileDescriptor {
   int get() const { return descriptor_; }
 
  private:
+  // For a pipe; throws where there is none when all is to stop.
+  void wait_for_room() const;
+
   bool is_at_its_path() const;
 
   std::string path_;

@@ -6,7 +6,6 @@
 #include <unistd.h>
 
 #include <array>
-#include <atomic>
 #include <cerrno>
 #include <csignal>
 #include <exception>
@@ -16,18 +15,15 @@
 #include <vector>
 
 #include "io/file_descriptor.hpp"
+#include "io/stop.hpp"
 
 namespace longstrand::io {
 namespace {
 
-// Where end_standard_input() writes; a signal handler can reach nothing but globals.
-std::atomic<int> stop_descriptor = -1;
-static_assert(std::atomic<int>::is_always_lock_free, "read in a signal handler");
-
-void hand_on(FileDescriptor& out, const FileDescriptor& stop) {
+void hand_on(FileDescriptor& out) {
   std::vector<std::byte> buffer(std::size_t{1} << 16);
   for (;;) {
-    std::array<pollfd, 2> waiting{{{STDIN_FILENO, POLLIN, 0}, {stop.get(), POLLIN, 0}}};
+    std::array<pollfd, 2> waiting{{{STDIN_FILENO, POLLIN, 0}, {stop_descriptor(), POLLIN, 0}}};
     if (::poll(waiting.data(), waiting.size(), /*timeout=*/-1) < 0 && errno != EINTR) return;
     if (waiting[1].revents != 0) return;
     if (waiting[0].revents == 0) continue;
@@ -38,15 +34,15 @@ void hand_on(FileDescriptor& out, const FileDescriptor& stop) {
   }
 }
 
-void run_relay(FileDescriptor out, FileDescriptor stop) {
+void run_relay(FileDescriptor out) {
   sigset_t all;
   sigfillset(&all);
   ::pthread_sigmask(SIG_BLOCK, &all,
                     nullptr);  // signals are for the other threads; SIGPIPE is an error of write
   try {
-    hand_on(out, stop);
+    hand_on(out);
   } catch (const std::exception&) {
-    // The reader has closed its end: nobody wants more.
+    // The reader has closed its end, or all is to stop: nobody wants more.
   }
 }
 
@@ -58,24 +54,9 @@ int open_standard_input() {
   const bool may_be_silent = S_ISFIFO(status.st_mode) || S_ISCHR(status.st_mode) || S_ISSOCK(status.st_mode);
   if (!may_be_silent) return ::dup(STDIN_FILENO);
   std::array<int, 2> data{};
-  std::array<int, 2> stop{};
   if (::pipe2(data.data(), O_CLOEXEC) != 0) return -1;
-  FileDescriptor out(data[1], "standard input");
-  if (::pipe2(stop.data(), O_CLOEXEC) != 0) {
-    ::close(data[0]);
-    return -1;
-  }
-  stop_descriptor = stop[1];  // kept open: end_standard_input() may be called at any time
-  std::thread(run_relay, std::move(out), FileDescriptor(stop[0], "standard input")).detach();
+  std::thread(run_relay, FileDescriptor(data[1], "standard input")).detach();
   return data[0];
-}
-
-void end_standard_input() noexcept {
-  const int descriptor = stop_descriptor;
-  if (descriptor < 0) return;
-  const int error = errno;
-  [[maybe_unused]] const ssize_t written = ::write(descriptor, "", 1);
-  errno = error;
 }
 
 }  // namespace longstrand::io

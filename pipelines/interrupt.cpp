@@ -5,7 +5,7 @@
 #include <cstdint>
 #include <ctime>
 
-#include "io/standard_input.hpp"
+#include "io/stop.hpp"
 
 namespace longstrand::pipelines {
 namespace {
@@ -22,7 +22,7 @@ extern "C" void request_stop(int signal) {
   const std::int64_t now_s = now.tv_sec + 1;  // never 0
   std::int64_t first_s = 0;
   if (stop_requested_s.compare_exchange_strong(first_s, now_s)) {
-    io::end_standard_input();
+    io::stop_waiting();
     return;
   }
   if (now_s - first_s < 2) return;  // whole seconds: less than one may have passed

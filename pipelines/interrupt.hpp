@@ -12,10 +12,10 @@ class Interrupted : public std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
-/// From here on the first SIGINT or SIGTERM raises the flag, and ends standard input for those who read it,
-/// so that nobody waits for it: who has read to an end looks at the flag before he believes it. One that
-/// comes a second or more later kills. Writing to a closed pipe or past a file size limit becomes an error of
-/// that write instead of a signal.
+/// From here on the first SIGINT or SIGTERM raises the flag, and has nobody wait for other programs
+/// (io::stop_waiting): who has read standard input to an end looks at the flag before he believes it. One
+/// that comes a second or more later kills. Writing to a closed pipe or past a file size limit becomes an
+/// error of that write instead of a signal.
 void install_signal_handlers();
 
 /// Throws Interrupted if the flag is up; `resumable`: the message says that --resume goes on.

@@ -1,10 +1,13 @@
 """longstrand score, end to end: log-likelihoods against the model's own logits, and their invariants."""
 
+import fcntl
 import math
 import pathlib
 import signal
+import struct
 import subprocess
 import tempfile
+import termios
 import time
 import unittest
 
@@ -12,7 +15,12 @@ import numpy
 
 from program import DATA, PROGRAM, error_of, random_bases, read_table, run, write_fasta, write_model
 
+PIPE_BYTES = 65536  # that a pipe holds
 IDS = {base: i for i, base in enumerate("ACGT", start=7)}
+
+
+def waiting_bytes(pipe):
+    return struct.unpack("i", fcntl.ioctl(pipe, termios.FIONREAD, bytes(4)))[0]
 
 
 class ScoreTest(unittest.TestCase):
@@ -126,6 +134,19 @@ class ScoreTest(unittest.TestCase):
                 self.assertFalse(output.exists())
                 for stream in (process.stdin, process.stdout, process.stderr):
                     stream.close()
+
+    def test_interrupted_on_a_pipe_that_nobody_empties_it_ends(self):
+        records = write_fasta(self.folder / "many.fa", {f"record{i}": "ACGTTGCA" for i in range(20_000)})
+        process = subprocess.Popen([PROGRAM, "score", "-m", str(self.model), str(records), "-q"],
+                                   stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        while waiting_bytes(process.stdout) < PIPE_BYTES:
+            self.assertIsNone(process.poll())
+            time.sleep(0.05)
+        process.send_signal(signal.SIGTERM)
+        self.assertIn("error: interrupted", process.stderr.read().decode())
+        self.assertEqual(process.wait(10), 1)
+        process.stdout.close()
+        process.stderr.close()
 
     def test_failures_are_one_line_and_leave_no_table(self):
         output = self.folder / "wrong.tsv"
