@@ -1,3 +1,5 @@
+#include <stdexcept>
+
 #include "kernels/cuda_reduce.cuh"
 
 namespace longstrand::cuda {
@@ -45,6 +47,7 @@ __global__ void __launch_bounds__(kColumns* kSlices)
 
 template <class T>
 void launch(std::initializer_list<RowSum<T>> sums, Context& context) {
+  if (sums.size() > kMostRowSums) throw std::logic_error("too many sums for a launch");
   Sums<T> all{};
   int count = 0, blocks = 0;
   for (const RowSum<T>& sum : sums) {

@@ -31,7 +31,7 @@ struct Shared {
   alignas(1024) unsigned char input[kSlots][kBlock_bytes];
   alignas(16) unsigned char x[kGroups][kRows * kRow_bytes];
   Barrier filled[kSlots], emptied[kSlots];
-  Barrier read[kGroups];  // x; of threads, since racecheck sees no order in arrivals at those of warpgroups
+  Barrier read[kGroups];  // x has been. None of warpgroups: racecheck takes arrivals there for no order
 };
 
 // Barriers of warpgroups, one for each that multiplies: it is its turn to; its x is written.
