@@ -56,12 +56,10 @@ FileDescriptor::~FileDescriptor() {
 }
 
 void FileDescriptor::write(std::span<const std::byte> bytes) {
-  struct stat status {};
-  const bool may_wait = ::fstat(descriptor_, &status) == 0 &&
-                        (S_ISFIFO(status.st_mode) || S_ISSOCK(status.st_mode) || S_ISCHR(status.st_mode));
+  const bool waits = may_wait(descriptor_);
   while (!bytes.empty()) {
     auto part = bytes;
-    if (may_wait) {
+    if (waits) {
       wait_for_room();
       part = bytes.first(std::min<std::size_t>(bytes.size(), PIPE_BUF));  // so much does not wait now
     }

@@ -8,8 +8,8 @@
 namespace longstrand::io {
 namespace {
 
-/// So much that a window fits, and the reader is free for the next lane, but not for windows as long as
-/// memory.
+// So much that a window fits, and the reader is free for the next lane, but not for windows as long as
+// memory.
 std::int64_t buffer_tokens(const ChunkStreamOptions& options) {
   constexpr std::int64_t kMostOfAllLanes = std::int64_t{512} << 20;
   const std::int64_t of_window = std::min(options.window, kMostOfAllLanes / options.lanes);

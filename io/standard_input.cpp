@@ -2,7 +2,6 @@
 
 #include <fcntl.h>
 #include <poll.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include <array>
@@ -49,10 +48,7 @@ void run_relay(FileDescriptor out) {
 }  // namespace
 
 int open_standard_input() {
-  struct stat status {};
-  if (::fstat(STDIN_FILENO, &status) != 0) return -1;
-  const bool may_be_silent = S_ISFIFO(status.st_mode) || S_ISCHR(status.st_mode) || S_ISSOCK(status.st_mode);
-  if (!may_be_silent) return ::dup(STDIN_FILENO);
+  if (!may_wait(STDIN_FILENO)) return ::dup(STDIN_FILENO);
   std::array<int, 2> data{};
   if (::pipe2(data.data(), O_CLOEXEC) != 0) return -1;
   std::thread(run_relay, FileDescriptor(data[1], "standard input")).detach();

@@ -1,6 +1,7 @@
 #include "io/stop.hpp"
 
 #include <fcntl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <array>
@@ -34,6 +35,12 @@ int make_stop_descriptor() noexcept {
 void stop_waiting() noexcept {
   stopped = true;
   if (wake_descriptor >= 0) wake();
+}
+
+bool may_wait(int descriptor) noexcept {
+  struct stat status {};
+  return ::fstat(descriptor, &status) == 0 &&
+         (S_ISFIFO(status.st_mode) || S_ISSOCK(status.st_mode) || S_ISCHR(status.st_mode));
 }
 
 int stop_descriptor() noexcept {
