@@ -364,13 +364,10 @@ void launch_backward(const ScanOperands<T>& in, const SelectiveScanGradient<T>& 
                                                          Rows<T>(gradient.d_b, in.direction),
                                                          Rows<T>(gradient.d_c, in.direction));
   check_launch("selective scan backward: B and C");
-  const RowSum<float> of_a_log(d_a_log, gradient.d_a_log.columns(in.first_state, states));
-  const RowSum<float> of_delta_bias(d_delta_bias, gradient.d_delta_bias);
-  if (in.first_state == 0) {
-    add_row_sums({of_a_log, of_delta_bias, {d_d, gradient.d_d}}, context);
-  } else {
-    add_row_sums({of_a_log, of_delta_bias}, context);
-  }
+  add_row_sums({{d_a_log, gradient.d_a_log.columns(in.first_state, states)},
+                {d_d, gradient.d_d},  // zeros of groups after the first
+                {d_delta_bias, gradient.d_delta_bias}},
+               context);
 }
 
 }  // namespace

@@ -271,7 +271,7 @@ class TileLoader {
   }
 
   Shared& shared_;
-  const T* operand_[kOperands];  // the thread's place in the next tile
+  const T* operand_[kOperands];  // the thread's place in the next tile, as below
   std::int64_t operand_stride_[kOperands];
   const T* coefficient_[kCoefficients];
   std::int64_t coefficient_stride_[kCoefficients];
