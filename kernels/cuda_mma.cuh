@@ -29,4 +29,15 @@ __device__ inline void multiply_add(float (&sum)[4], const std::uint32_t (&a)[2]
       : "r"(a[0]), "r"(a[1]), "r"(b0));
 }
 
+// Matrices of 8 rows and 8 columns in shared memory, by their rows of 16 bytes.
+
+/// Four matrices of 8 rows and 8 columns, transposed: of matrix i, a thread of the warp gives the row
+/// threadIdx % 8 of matrix threadIdx / 8, and gets in pair[i] rows 2 q and 2 q + 1 of column g.
+__device__ inline void load_transposed(unsigned row, std::uint32_t (&pair)[4]) {
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
+               : "=r"(pair[0]), "=r"(pair[1]), "=r"(pair[2]), "=r"(pair[3])
+               : "r"(row)
+               : "memory");
+}
+
 }  // namespace longstrand::cuda

@@ -1,59 +1,19 @@
-// The first pass over the segments for bfloat16, by tensor cores. What a token adds to the state at the
-// segment's end is its source times B_n, weighted by the decay over the distance to there, in sums of dt.
-// Within a tile of tokens a slow state's weight is, but for a factor of the tile, a cubic of the distance x
-// from the tile's centre:
-//
-//   sum_t 2^(a (d + x_t)) source_t B_n,t  =  2^(a d) sum_k (ln 2 a)^k c_k sum_t x_t^k source_t B_n,t
-//
-// so that a tile costs one exponential a channel and state instead of one a token as well, and the inner
-// sums are products of matrices, [channels and k, tokens] by [tokens, states]. A state that decays too much
-// for that within a tile is forgotten within a few: until then its tile is taken in halves with more terms,
-// and where these are too long as well, token by token.
-#include "kernels/cuda_mma.cuh"
-#include "kernels/cuda_packet.cuh"
-#include "kernels/selective_scan_cuda.cuh"
+// The first pass over the segments by moments: every warp brings its own tiles into shared memory.
+#include "kernels/selective_scan_moments_cuda.cuh"
 
 namespace longstrand::cuda {
 namespace {
 
-constexpr int kTile = 16;      // tokens
-constexpr int kChannels = 16;  // of a group, whose products a warp makes at a time
-constexpr int kGroups = 2;     // of a warp
+using namespace moments;
+
+constexpr int kGroups = 2;  // of a warp
 constexpr int kWarpChannels = kGroups * kChannels;
 constexpr int kThreads = kScanThreads / kWarpChannels * 32;
 constexpr int kStages = 3;  // tiles in shared memory, those under way among them
 
-/// Of exp(y), for a part of so many tokens: right to 0.0009 for |y| up to kReach (of itself where it is above
-/// 1), half of what bfloat16 rounds by. The first terms are 1 and y; every other one is that before it times
-/// factor() y, given in pairs of bfloat16.
-template <int kTokens>
-struct Expansion;
-template <>
-struct Expansion<16> {
-  static constexpr int kTerms = 4;
-  static constexpr float kReach = 0.6F;
-  __device__ static constexpr std::uint32_t factor(int term) {
-    return term == 2 ? 0x3f033f03 : 0x3ea83ea8;  // 0.5117, 0.3281
-  }
-};
-template <>
-struct Expansion<8> {
-  static constexpr int kTerms = 6;
-  static constexpr float kReach = 1.5F;
-  __device__ static constexpr std::uint32_t factor(int term) {
-    return term == 2   ? 0x3eff3eff   // 0.4980
-           : term == 3 ? 0x3eac3eac   // 0.3359
-           : term == 4 ? 0x3e8c3e8c   // 0.2734
-                       : 0x3e3d3e3d;  // 0.1846
-  }
-};
-
-constexpr std::uint32_t kHalf = 0x3f00U, kMinusHalf = 0xbf00U;  // of bfloat16
-constexpr std::uint32_t kHalves = kHalf << 16 | kHalf, kMinusHalves = kMinusHalf << 16 | kMinusHalf;
-
 template <Pass kPass>
 struct Stage {
-  static constexpr int kOperands = kPass == Pass::forward ? 2 : 3;
+  static constexpr int kOperands = Tokens<kPass, 4>::kOperands;
   // Rows of 80 and 48 bytes: eight neighbours lie in different banks.
   bfloat16 operand[kOperands][kTile][kWarpChannels + 8];
   bfloat16 coefficient[kTile][kScanStates + 8];
@@ -63,33 +23,6 @@ template <Pass kPass>
 struct Shared {
   alignas(16) Stage<kPass> stage[kThreads / 32][kStages];
 };
-
-/// a b + c of pairs of bfloat16, rounded once.
-__device__ inline std::uint32_t multiply_add_pairs(std::uint32_t a, std::uint32_t b, std::uint32_t c) {
-  std::uint32_t result;
-  asm("fma.rn.bf16x2 %0, %1, %2, %3;" : "=r"(result) : "r"(a), "r"(b), "r"(c));
-  return result;
-}
-__device__ inline std::uint32_t multiply_pairs(std::uint32_t a, std::uint32_t b) {
-  return multiply_add_pairs(a, b, 0x80008000U);
-}
-
-/// Four matrices of 8 rows and 8 columns, transposed: of matrix i, a thread of the warp gives the row
-/// threadIdx % 8 of matrix threadIdx / 8, and gets in pair[i] rows 2 q and 2 q + 1 of column g.
-__device__ inline void load_transposed(unsigned row, std::uint32_t (&pair)[4]) {
-  asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
-               : "=r"(pair[0]), "=r"(pair[1]), "=r"(pair[2]), "=r"(pair[3])
-               : "r"(row)
-               : "memory");
-}
-
-/// The first two of them.
-__device__ inline void load_transposed(unsigned row, std::uint32_t (&pair)[2]) {
-  asm volatile("ldmatrix.sync.aligned.m8n8.x2.trans.shared.b16 {%0, %1}, [%2];"
-               : "=r"(pair[0]), "=r"(pair[1])
-               : "r"(row)
-               : "memory");
-}
 
 /// Starts to copy kBytes, or to write as many zeros.
 template <int kBytes>
@@ -102,9 +35,6 @@ __device__ inline void copy_early(const bfloat16* from, unsigned to, bool exists
                  "n"(kBytes));
   }
 }
-
-/// Has `x` kept in a register, where the compiler would rather make it again.
-__device__ inline void keep(std::uint32_t& x) { x = __shfl_sync(~0U, x, threadIdx.x % 32); }
 
 /// Brings a warp's tiles into its stages, in pieces of 8 channels and of 4 states: a thread has piece
 /// threadIdx % 4 of rows threadIdx / 4 and 8 further. In place of channels and states that do not exist come
@@ -169,223 +99,6 @@ class WarpLoader {
   unsigned filled_ = 0, read_ = 0;
 };
 
-/// For the distances of 8 tokens from their centre: with dt as A and this as B, each is half of what comes
-/// before it less half of what follows. The tokens are in the order in which they are taken; the distance
-/// ends before a token (forward) or with it.
-template <Pass kPass>
-__device__ inline std::uint32_t make_centring() {
-  const int g = static_cast<int>(threadIdx.x % 32 / 4), q = static_cast<int>(threadIdx.x % 4);
-  std::uint32_t pair = 0;
-#pragma unroll
-  for (int j = 0; j < 2; ++j) {
-    const bool before = kPass == Pass::forward ? q * 2 + j < g : q * 2 + j <= g;
-    pair |= (before ? kHalf : kMinusHalf) << 16 * j;
-  }
-  return pair;
-}
-
-/// 16 channels. Of channels g and g + 8 a thread has states 2 q, 2 q + 1 and those 8 further, as products
-/// have them (cuda_mma.cuh).
-template <Pass kPass>
-class ChannelGroup {
- public:
-  using Tile = Stage<kPass>;
-
-  /// `channel`: the first.
-  __device__ void start(const ScanOperands<bfloat16>& in, std::int64_t channel) {
-    for_each_value([&](float&, float& decay, int row, int n) {
-      const int state = in.first_state + n;
-      const std::int64_t d = channel + row * 8 + g();
-      const bool exists = d < in.channels && state < in.states;
-      decay = exists ? in.decay[state * in.decay_stride + d] * kLn2 : -1e30F;  // forgets at once
-      if (exists) fastest_[row] = fminf(fastest_[row], decay);
-    });
-  }
-
-  /// Whether a token further away adds anything to any state.
-  __device__ bool matters() const {
-    bool any = false;
-#pragma unroll
-    for (int j = 0; j < 2; ++j) {
-#pragma unroll
-      for (int i = 0; i < 4; ++i) any = any | decay_[j][i] * total_dt_[i / 2] > kForgotten;
-    }
-    return __any_sync(~0U, any) != 0;
-  }
-
-  /// `tile`: what load_transposed takes for the group's first operand; `coefficients`: B or C.
-  __device__ __forceinline__ void add(unsigned tile, const Tile& stage, int column,
-                                      const std::uint32_t (&coefficients)[4], std::uint32_t centring) {
-    std::uint32_t dt[4];
-    load_transposed(tile, dt);
-    if (add_part(tile, dt, coefficients, centring)) return;
-#pragma unroll 1
-    for (int half = 0; half < 2; ++half) {
-      const auto pick = [&](std::uint32_t first, std::uint32_t second) { return half == 0 ? first : second; };
-      const std::uint32_t dt_of_half[2] = {pick(dt[0], dt[2]), pick(dt[1], dt[3])};
-      const std::uint32_t of_half[2] = {pick(coefficients[0], coefficients[1]),
-                                        pick(coefficients[2], coefficients[3])};
-      constexpr int kTokens = kTile / 2;
-      if (!add_part(tile + half * kTokens * sizeof(Tile::operand[0][0]), dt_of_half, of_half, centring)) {
-        add_tokens(stage, column, half * kTokens, kTokens);
-      }
-    }
-  }
-
-  __device__ void store(const ScanOperands<bfloat16>& in, std::int64_t channel, std::int64_t row_of_states,
-                        float* state, float* sum_dt) {
-    for_each_value([&](float& h, float&, int row, int n) {
-      const std::int64_t d = channel + row * 8 + g();
-      if (d >= in.channels || in.first_state + n >= in.states) return;
-      state[(row_of_states * in.states + in.first_state + n) * in.channels + d] = h;
-    });
-#pragma unroll
-    for (int i = 0; i < 2; ++i) {
-      const std::int64_t d = channel + i * 8 + g();
-      if (q() != 0 || d >= in.channels) continue;
-      // Of several groups of states, the one that forgets last has seen most.
-      float& sum = sum_dt[row_of_states * in.channels + d];
-      sum = in.first_state == 0 ? total_dt_[i] : fmaxf(sum, total_dt_[i]);
-    }
-  }
-
- private:
-  static constexpr bool kForward = kPass == Pass::forward;
-  static constexpr float kForgotten = kForgotten_log2<bfloat16> * kLn2;
-
-  __device__ static int g() { return static_cast<int>(threadIdx.x % 32 / 4); }
-  __device__ static int q() { return static_cast<int>(threadIdx.x % 4); }
-
-  /// Calls use(h, decay, which of the two channels, state of the group) for all that the thread has.
-  template <class Use>
-  __device__ void for_each_value(Use use) {
-#pragma unroll
-    for (int j = 0; j < 2; ++j) {
-#pragma unroll
-      for (int i = 0; i < 4; ++i) use(h_[j][i], decay_[j][i], i / 2, j * 8 + q() * 2 + i % 2);
-    }
-  }
-
-  /// Adds a part of 4 kRegisters tokens, unless a state that still matters decays too much from its centre to
-  /// its ends: then false.
-  template <int kRegisters>
-  __device__ __forceinline__ bool add_part(unsigned tile, const std::uint32_t (&dt)[kRegisters],
-                                           const std::uint32_t (&coefficients)[kRegisters],
-                                           std::uint32_t centring) {
-    using Terms = Expansion<kRegisters * 4>;
-    float half[4] = {};  // of the sum of dt, for each channel twice
-    multiply_add(half, dt, kHalves, kHalves);
-    const auto too_long = [&](int channel) {
-      constexpr float kForgotten_halves = -kForgotten / Terms::kReach, kOverflow = 1e6F;
-      const float of_half = half[channel * 2] * fastest_[channel];
-      const bool matters = half[channel * 2] * kForgotten_halves > total_dt_[channel];
-      return (of_half < -Terms::kReach) & (matters | of_half < -kOverflow);
-    };
-    if (__any_sync(~0U, too_long(0) | too_long(1)) != 0) return false;
-
-    std::uint32_t source[Terms::kTerms][kRegisters], rest[kRegisters];
-    set_sources(tile, dt, source[0], rest);
-#pragma unroll
-    for (int i = 0; i < kRegisters; i += 2) {
-      float distance[4] = {};
-      multiply_add(distance, dt, i == 0 ? centring : kHalves, i == 0 ? kMinusHalves : centring);
-#pragma unroll
-      for (int row = 0; row < 2; ++row) {
-        const std::uint32_t y = round_pair(distance[2 * row], distance[2 * row + 1]);
-        source[1][i + row] = multiply_pairs(source[0][i + row], y);
-#pragma unroll
-        for (int k = 2; k < Terms::kTerms; ++k) {
-          source[k][i + row] = multiply_pairs(source[k - 1][i + row], multiply_pairs(y, Terms::factor(k)));
-        }
-      }
-    }
-    const float centre_log2[2] = {(total_dt_[0] + half[0]) * kLog2E, (total_dt_[1] + half[2]) * kLog2E};
-    total_dt_[0] = fmaf(2.0F, half[0], total_dt_[0]);
-    total_dt_[1] = fmaf(2.0F, half[2], total_dt_[1]);
-#pragma unroll
-    for (int j = 0; j < 2; ++j) {  // the thread's first two states, the other two
-      const std::uint32_t b0 = coefficients[j * kRegisters / 2],
-                          b1 = coefficients[(j + 1) * kRegisters / 2 - 1];
-      float moment[Terms::kTerms][4] = {};
-#pragma unroll
-      for (int k = 0; k < Terms::kTerms; ++k) multiply_add(moment[k], source[k], b0, b1);
-      multiply_add(moment[0], rest, b0, b1);
-#pragma unroll
-      for (int i = 0; i < 4; ++i) {
-        const float decay = decay_[j][i];
-        float sum = moment[Terms::kTerms - 1][i];
-#pragma unroll
-        for (int k = Terms::kTerms - 2; k >= 0; --k) sum = fmaf(sum, decay, moment[k][i]);
-        h_[j][i] = fmaf(exp2_approx(centre_log2[i / 2] * decay), sum, h_[j][i]);
-      }
-    }
-    return true;
-  }
-
-  /// What the tokens add at their own place, rounded, and what rounding leaves.
-  template <int kRegisters>
-  __device__ __forceinline__ static void set_sources(unsigned tile, const std::uint32_t (&dt)[kRegisters],
-                                                     std::uint32_t (&source)[kRegisters],
-                                                     std::uint32_t (&rest)[kRegisters]) {
-    std::uint32_t x[kRegisters];
-    load_transposed(tile + sizeof(Tile::operand[0]), x);
-    if constexpr (kForward) {
-#pragma unroll
-      for (int i = 0; i < kRegisters; ++i) {
-        source[i] = multiply_pairs(dt[i], x[i]);
-        rest[i] = multiply_add_pairs(dt[i], x[i], source[i] ^ 0x80008000U);
-      }
-    } else {
-      std::uint32_t d_out[kRegisters];
-      load_transposed(tile + 2 * sizeof(Tile::operand[0]), d_out);
-#pragma unroll
-      for (int i = 0; i < kRegisters; ++i) {
-        const float z[2] = {first_of(x[i]), second_of(x[i])};
-        const float exact[2] = {first_of(d_out[i]) * z[0] * sigmoid(z[0]),
-                                second_of(d_out[i]) * z[1] * sigmoid(z[1])};
-        source[i] = round_pair(exact[0], exact[1]);
-        rest[i] = round_pair(exact[0] - first_of(source[i]), exact[1] - second_of(source[i]));
-      }
-    }
-  }
-
-  __device__ __forceinline__ void add_tokens(const Tile& stage, int column, int first, int count) {
-#pragma unroll 2
-    for (int t = first; t < first + count; ++t) {
-      float distance_log2[2], source[2], coefficient[2][2];
-#pragma unroll
-      for (int row = 0; row < 2; ++row) {
-        const auto operand = [&](int i) { return to_float(stage.operand[i][t][column + row * 8 + g()]); };
-        const float dt = operand(0), x = operand(1);
-        distance_log2[row] = (kForward ? total_dt_[row] : total_dt_[row] + dt) * kLog2E;
-        total_dt_[row] += dt;
-        if constexpr (kForward) {
-          source[row] = dt * x;
-        } else {
-          source[row] = operand(2) * x * sigmoid(x);
-        }
-      }
-#pragma unroll
-      for (int j = 0; j < 2; ++j) {
-        const auto pair = *reinterpret_cast<const std::uint32_t*>(&stage.coefficient[t][j * 8 + q() * 2]);
-        coefficient[j][0] = first_of(pair), coefficient[j][1] = second_of(pair);
-      }
-#pragma unroll
-      for (int j = 0; j < 2; ++j) {
-#pragma unroll
-        for (int i = 0; i < 4; ++i) {
-          const float weight = exp2_approx(distance_log2[i / 2] * decay_[j][i]);
-          h_[j][i] = fmaf(weight, source[i / 2] * coefficient[j][i % 2], h_[j][i]);
-        }
-      }
-    }
-  }
-
-  float decay_[2][4], h_[2][4] = {};
-  float fastest_[2] = {};  // of the thread's decays, by channel
-  float total_dt_[2] = {};
-};
-
 template <Pass kPass>
 __global__ void __launch_bounds__(kThreads, kScanBlocksOfMultiprocessor)
     scan_by_moments(const __grid_constant__ ScanOperands<bfloat16> in,
@@ -415,10 +128,11 @@ __global__ void __launch_bounds__(kThreads, kScanBlocksOfMultiprocessor)
                          kForward ? -rows.place_stride : rows.place_stride, in.states - in.first_state);
 #pragma unroll
   for (int i = 0; i < kStages - 1; ++i) loader.start();
-  ChannelGroup<kPass> group[kGroups];
+  using Group = ChannelGroup<kPass, Order::first_to_last>;  // of the tokens as they are loaded
+  Group group[kGroups];
 #pragma unroll
   for (int j = 0; j < kGroups; ++j) group[j].start(in, channel + j * kChannels);
-  std::uint32_t centring = make_centring<kPass>();
+  std::uint32_t centring = make_centring<kPass, Order::first_to_last>();
   keep(centring);
   // The thread's row for load_transposed: as A takes tokens and channels, as B takes tokens and states.
   const int upper = thread / 16, right = thread / 8 % 2, row = thread % 8;
@@ -443,10 +157,15 @@ __global__ void __launch_bounds__(kThreads, kScanBlocksOfMultiprocessor)
     const Tile& stage = *reinterpret_cast<const Tile*>(reinterpret_cast<unsigned char*>(stages) + tile);
 #pragma unroll
     for (int j = 0; j < kGroups; ++j) {
-      if (matters[j]) {
-        group[j].add(operand_from + tile + j * kChannels * sizeof(bfloat16), stage, j * kChannels,
-                     coefficients, centring);
+      if (!matters[j]) continue;
+      Tokens<kPass, 4> tokens;
+#pragma unroll
+      for (int i = 0; i < Tile::kOperands; ++i) {
+        load_transposed(operand_from + tile + i * sizeof(Tile::operand[0]) + j * kChannels * sizeof(bfloat16),
+                        tokens.operand[i]);
       }
+      constexpr int kStride = sizeof(Tile::coefficient[0]) / sizeof(bfloat16);
+      group[j].template add<kStride>(tokens, coefficients, stage.coefficient[0], centring);
     }
   }
   asm volatile("cp.async.wait_all;");
