@@ -78,6 +78,10 @@ SegmentStates take_segments(const ScanOperands<T>& operands, View<float, 4> stat
 template <class T>
 void scan_segments_forward(const ScanOperands<T>& operands, View<const float, 3> initial,
                            const SegmentStates& segments, View<float, 3> final, Context& context);
+/// Its second half: from the states that the segments leave of none, and sums of dt.
+template <class T>
+void connect_segments_forward(const ScanOperands<T>& operands, View<const float, 3> initial,
+                              const SegmentStates& segments, View<float, 3> final, Context& context);
 /// The gradient of the state after every segment, given that of the final state in d_state, which becomes
 /// that of the initial state.
 template <class T>

@@ -186,12 +186,13 @@ __global__ void __launch_bounds__(kScanThreads, kScanBlocksOfMultiprocessor)
   scan.store(in, state, sum_dt);
 }
 
-constexpr int kMostSlices = 32;
+constexpr int kMostSlices = 16;
+constexpr int kSegmentsOfSlice = 8;  // at least: few slices start and meet sooner
 
 /// From what each segment does to a state, state' = decay state + local, to the state before each: in place
 /// of `local`. A block has 32 channels of one lane and state; its slices, of threadIdx.y, take consecutive
 /// segments, first to find what a slice does, then, knowing the state before the slice, to walk it. `reverse`
-/// counts segments from the last one.
+/// counts segments from the last one. `final`: for the state after all of them, or null.
 __global__ void __launch_bounds__(32 * kMostSlices)
     connect_segments(float* local, const float* sum_dt, const float* decay, std::int64_t decay_stride,
                      std::int64_t segments, std::int64_t lanes, int states, std::int64_t channels,
@@ -209,37 +210,48 @@ __global__ void __launch_bounds__(32 * kMostSlices)
   const float a = decay[n * decay_stride + column];
   const std::int64_t per_slice = ceil_div(segments, blockDim.y);
   const std::int64_t begin = slice * per_slice, end = min(begin + per_slice, segments);
-  const auto row_of = [&](std::int64_t i) { return (reverse ? segments - 1 - i : i) * lanes + lane; };
-  float state = 0, total_dt = 0;
-#pragma unroll 4
-  for (std::int64_t i = begin; i < end; ++i) {
-    const float dt = sum_dt[row_of(i) * channels + column];
-    state = fmaf(exp2_approx(dt * a), state, local[(row_of(i) * states + n) * channels + column]);
-    total_dt += dt;
+  const std::int64_t row = (reverse ? segments - 1 - begin : begin) * lanes + lane;
+  const std::int64_t dt_step = (reverse ? -1 : 1) * lanes * channels, local_step = dt_step * states;
+  float total_dt = 0;
+  const auto walk = [&](float state, bool replaces) {
+    const float* dt_at = sum_dt + row * channels + column;
+    float* local_at = local + (row * states + n) * channels + column;
+    for (std::int64_t left = end - begin; left > 0; left -= kSegmentsOfSlice) {
+      float dt[kSegmentsOfSlice] = {}, of_segment[kSegmentsOfSlice] = {};
+      const float* from = local_at;
+#pragma unroll
+      for (int j = 0; j < kSegmentsOfSlice; ++j) {  // all at once: a replaced one would hold up the next
+        if (j < left) dt[j] = *dt_at, of_segment[j] = *from;
+        dt_at += dt_step, from += local_step;
+      }
+#pragma unroll
+      for (int j = 0; j < kSegmentsOfSlice; ++j) {
+        if (replaces && j < left) *local_at = state;
+        local_at += local_step;
+        state = fmaf(exp2_approx(dt[j] * a), state, of_segment[j]);
+        total_dt += dt[j];
+      }
+    }
+    return state;
+  };
+  if (blockDim.y > 1) {
+    slice_state[slice][threadIdx.x] = walk(0, false);
+    slice_decay[slice][threadIdx.x] = exp2_approx(total_dt * a);
   }
-  slice_decay[slice][threadIdx.x] = exp2_approx(total_dt * a);
-  slice_state[slice][threadIdx.x] = state;
   __syncthreads();
-  state = initial[lane * initial_lane_stride + n * initial_row_stride + column];
+  float state = initial[lane * initial_lane_stride + n * initial_row_stride + column];
   for (int s = 0; s < slice; ++s)
     state = fmaf(slice_decay[s][threadIdx.x], state, slice_state[s][threadIdx.x]);
   __syncthreads();  // every thread has read `initial`, which may be `final`
   if (!exists) return;
-#pragma unroll 4
-  for (std::int64_t i = begin; i < end; ++i) {
-    float* const place = local + (row_of(i) * states + n) * channels + d;
-    const float of_segment = *place;
-    *place = state;
-    state = fmaf(exp2_approx(sum_dt[row_of(i) * channels + d] * a), state, of_segment);
-  }
+  state = walk(state, true);
   const bool last_slice = begin < segments ? end == segments : false;
-  if (last_slice) final[lane * final_lane_stride + n * final_row_stride + d] = state;
+  if (last_slice && final != nullptr) final[lane * final_lane_stride + n * final_row_stride + d] = state;
 }
 
 template <class T>
 void connect(const ScanOperands<T>& in, const SegmentStates& segments, bool reverse,
              View<const float, 3> initial, View<float, 3> final, Context& context) {
-  constexpr std::int64_t kSegmentsOfSlice = 8;  // at least: few slices start and meet sooner
   const auto blocks = static_cast<unsigned>(ceil_div(in.channels, 32) * in.states * in.lanes);
   const auto slices = static_cast<unsigned>(
       std::clamp<std::int64_t>(ceil_div(in.segments, kSegmentsOfSlice), 1, kMostSlices));
@@ -329,6 +341,12 @@ template <class T>
 void scan_segments_forward(const ScanOperands<T>& in, View<const float, 3> initial,
                            const SegmentStates& segments, View<float, 3> final, Context& context) {
   scan_locally<T, Pass::forward>(in, {}, segments, context);
+  connect_segments_forward(in, initial, segments, final, context);
+}
+
+template <class T>
+void connect_segments_forward(const ScanOperands<T>& in, View<const float, 3> initial,
+                              const SegmentStates& segments, View<float, 3> final, Context& context) {
   connect(in, segments, /*reverse=*/false, initial, final, context);
 }
 
@@ -358,6 +376,8 @@ template void scan_segments_forward(const ScanOperands<float>&, View<const float
                                     View<float, 3>, Context&);
 template void scan_segments_forward(const ScanOperands<bfloat16>&, View<const float, 3>, const SegmentStates&,
                                     View<float, 3>, Context&);
+template void connect_segments_forward(const ScanOperands<bfloat16>&, View<const float, 3>,
+                                       const SegmentStates&, View<float, 3>, Context&);
 template void scan_segments_backward(const ScanOperands<float>&, Rows<const float>, View<float, 3>,
                                      const SegmentStates&, Context&);
 template void scan_segments_backward(const ScanOperands<bfloat16>&, Rows<const bfloat16>, View<float, 3>,
