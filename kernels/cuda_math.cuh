@@ -42,6 +42,17 @@ __device__ inline float softplus(float x) {
   return fmaxf(x, 0.0F) + log1p_unit(exp2_approx(-fabsf(x) * kLog2E));
 }
 
+/// softplus to 2^-14 of itself, which is enough before rounding to bfloat16.
+__device__ inline float softplus_coarse(float x) {
+  const float e = exp2_approx(-fabsf(x) * kLog2E);
+  float p = 0.041347306F;  // log(1 + e) / e, minimax in [0, 1]
+  p = fmaf(p, e, -0.15742722F);
+  p = fmaf(p, e, 0.30630094F);
+  p = fmaf(p, e, -0.49697781F);
+  p = fmaf(p, e, 0.99994326F);
+  return fmaf(p, e, fmaxf(x, 0.0F));
+}
+
 /// 1 - exp(-x) for x >= 0, to 3e-6 of itself: the derivative of softplus where its value is x.
 __device__ inline float one_minus_exp(float x) {
   float p = fmaf(x, 1.0F / 24, -1.0F / 6);  // Taylor's series: 1 - exp(-x) would lose a small x

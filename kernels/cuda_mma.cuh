@@ -40,4 +40,19 @@ __device__ inline void load_transposed(unsigned row, std::uint32_t (&pair)[4]) {
                : "memory");
 }
 
+/// Writes four such matrices to where load_transposed reads them.
+__device__ inline void store_transposed(unsigned row, const std::uint32_t (&pair)[4]) {
+  asm volatile("stmatrix.sync.aligned.m8n8.x4.trans.shared.b16 [%0], {%1, %2, %3, %4};" ::"r"(row),
+               "r"(pair[0]), "r"(pair[1]), "r"(pair[2]), "r"(pair[3])
+               : "memory");
+}
+
+/// Four such matrices as they are: in pair[i] columns 2 q and 2 q + 1 of row g.
+__device__ inline void load_rows(unsigned row, std::uint32_t (&pair)[4]) {
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
+               : "=r"(pair[0]), "=r"(pair[1]), "=r"(pair[2]), "=r"(pair[3])
+               : "r"(row)
+               : "memory");
+}
+
 }  // namespace longstrand::cuda

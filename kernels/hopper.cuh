@@ -5,7 +5,7 @@
 //
 // Tiles in shared memory are blocks of 64 columns: rows of 64 bfloat16 (128 bytes), whose pieces of 16 bytes
 // are permuted as the copies and the products expect it (swizzled_offset_bytes). Each begins at a multiple of
-// 1024 bytes.
+// 1024 bytes. There are blocks of 32 columns as well, at multiples of 512 bytes.
 #pragma once
 
 #include <cuda.h>
@@ -23,9 +23,9 @@ inline constexpr int kWarpgroup = 128;  // threads
 
 // -- host side
 
-/// x [B, T, D] for copies of [rows, kBlockColumns] tiles. What a tile has beyond T or D is read as zero. Rows
-/// must begin at multiples of 16 bytes.
-inline CUtensorMap tile_map(const View<const bfloat16, 3>& x, int rows) {
+/// x [B, T, D] for copies of [rows, columns] tiles, 64 or 32 columns. What a tile has beyond T or D is read
+/// as zero, and not written. Rows must begin at multiples of 16 bytes.
+inline CUtensorMap tile_map(const View<const bfloat16, 3>& x, int rows, int columns = kBlockColumns) {
   using Encode = decltype(&cuTensorMapEncodeTiled);
   static const Encode encode = [] {
     void* function = nullptr;
@@ -45,11 +45,13 @@ inline CUtensorMap tile_map(const View<const bfloat16, 3>& x, int rows) {
   const cuuint64_t extents[] = {unsigned_of(x.shape[2]), unsigned_of(x.shape[1]), unsigned_of(x.shape[0])};
   const cuuint64_t strides_bytes[] = {unsigned_of(x.stride[1]) * sizeof(bfloat16),
                                       unsigned_of(x.stride[0]) * sizeof(bfloat16)};
-  const cuuint32_t box[] = {kBlockColumns, static_cast<cuuint32_t>(rows), 1}, steps[] = {1, 1, 1};
+  const cuuint32_t box[] = {static_cast<cuuint32_t>(columns), static_cast<cuuint32_t>(rows), 1},
+                   steps[] = {1, 1, 1};
   CUtensorMap map;
   const CUresult status =
       encode(&map, CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, 3, const_cast<bfloat16*>(x.data), extents, strides_bytes,
-             box, steps, CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
+             box, steps, CU_TENSOR_MAP_INTERLEAVE_NONE,
+             columns == kBlockColumns ? CU_TENSOR_MAP_SWIZZLE_128B : CU_TENSOR_MAP_SWIZZLE_64B,
              CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
   if (status != CUDA_SUCCESS) throw std::runtime_error("a tensor map was refused");
   return map;
@@ -65,8 +67,14 @@ __device__ inline unsigned address_in_block(const void* pointer, unsigned rank) 
 }
 
 /// Where in a block of a tile the piece of 16 bytes lies that is the `piece`-th of row `row`.
+template <int kColumns = kBlockColumns>
 __device__ inline int swizzled_offset_bytes(int row, int piece) {
-  return row * kBlockRow_bytes + ((piece ^ (row % 8)) * 16);
+  if constexpr (kColumns == kBlockColumns) {
+    return row * kBlockRow_bytes + ((piece ^ (row % 8)) * 16);
+  } else {
+    static_assert(kColumns == kBlockColumns / 2);
+    return row * (kBlockRow_bytes / 2) + ((piece ^ (row / 2 % 4)) * 16);
+  }
 }
 
 /// Phases of a barrier alternate between parity 0 and 1; each ends with the last of its arrivals and bytes.
@@ -136,6 +144,19 @@ __device__ inline void copy_tile_to(std::uint16_t ranks, const CUtensorMap& map,
       : "memory");
 }
 
+/// Starts to write a tile of `map`, by one thread, after fence_shared_writes.
+__device__ inline void write_tile(const CUtensorMap& map, const void* from, int column, int row, int lane) {
+  asm volatile(
+      "cp.async.bulk.tensor.3d.global.shared::cta.tile.bulk_group [%0, {%2, %3, %4}], [%1];\n"
+      "cp.async.bulk.commit_group;" ::"l"(&map),
+      "r"(shared_address(from)), "r"(column), "r"(row), "r"(lane)
+      : "memory");
+}
+/// Returns when the tiles that the thread writes have left shared memory.
+__device__ inline void wait_for_written_tiles() {
+  asm volatile("cp.async.bulk.wait_group.read 0;" ::: "memory");
+}
+
 /// Writes to the same place in block `rank` of the cluster, where the same barrier counts the bytes.
 __device__ inline void send(float value, float* to, Barrier& arrived, unsigned rank) {
   asm volatile("st.async.shared::cluster.mbarrier::complete_tx::bytes.b32 [%0], %1, [%2];" ::"r"(
@@ -177,10 +198,12 @@ __device__ inline void give_registers() {
 /// operand 16 columns further on.
 using Operand = std::uint64_t;
 inline constexpr Operand kStepOfOperand = 16 * sizeof(bfloat16) / 16;
+template <int kColumns = kBlockColumns>
 __device__ inline Operand operand(const void* rows) {
-  constexpr std::uint64_t kEightRows = 8 * kBlockRow_bytes / 16, kSwizzled128 = 1;
-  return (shared_address(rows) & 0x3FFFF) >> 4 | std::uint64_t{1} << 16 | kEightRows << 32 |
-         kSwizzled128 << 62;
+  static_assert(kColumns == kBlockColumns || kColumns == kBlockColumns / 2);
+  constexpr std::uint64_t kEightRows = 8 * kColumns * sizeof(bfloat16) / 16;
+  constexpr std::uint64_t kSwizzled = kColumns == kBlockColumns ? 1 : 2;  // rows of 128 bytes, of 64
+  return (shared_address(rows) & 0x3FFFF) >> 4 | std::uint64_t{1} << 16 | kEightRows << 32 | kSwizzled << 62;
 }
 
 /// Before the first product of several, and wherever threads have touched the sums in between.
@@ -207,6 +230,14 @@ __device__ inline void wait_for_products(float (&sums)[kSums]) {
 /// Starts sums [64, kSums * 2] = a [64, 16] b^T, or += where `add`, with b [kSums * 2, 16]. Warp w of the
 /// warpgroup has rows 16 w to 16 w + 15, its thread l of them rows l / 4 and l / 4 + 8; in sums[4 i] to
 /// sums[4 i + 3] columns 8 i + 2 (l % 4) and the one after, first those of the upper row.
+__device__ inline void multiply(float (&sums)[24], Operand a, Operand b, bool add) {
+  asm volatile(
+      "{\n.reg .pred add;\nsetp.ne.b32 add, %26, 0;\n"
+      "wgmma.mma_async.sync.aligned.m64n48k16.f32.bf16.bf16 {%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, "
+      "%11, %12, %13, %14, %15, %16, %17, %18, %19, %20, %21, %22, %23}, %24, %25, add, 1, 1, 0, 0;\n}\n"
+      : LONGSTRAND_SUMS_8(0), LONGSTRAND_SUMS_8(8), LONGSTRAND_SUMS_8(16)
+      : "l"(a), "l"(b), "r"(static_cast<int>(add)));
+}
 __device__ inline void multiply(float (&sums)[64], Operand a, Operand b, bool add) {
   asm volatile(
       "{\n.reg .pred add;\nsetp.ne.b32 add, %66, 0;\n"

@@ -118,17 +118,6 @@ __device__ inline void load_outputs(const Operands& op, int block_output, const 
   }
 }
 
-/// softplus to 2^-14 of itself, which is enough before rounding to bfloat16.
-__device__ inline float softplus_coarse(float x) {
-  const float e = exp2_approx(-fabsf(x) * kLog2E);
-  float p = 0.041347306F;  // log(1 + e) / e, minimax in [0, 1]
-  p = fmaf(p, e, -0.15742722F);
-  p = fmaf(p, e, 0.30630094F);
-  p = fmaf(p, e, -0.49697781F);
-  p = fmaf(p, e, 0.99994326F);
-  return fmaf(p, e, fmaxf(x, 0.0F));
-}
-
 /// Eight neighbouring results, of which `count` exist.
 template <bool kWhole>
 __device__ inline void store_piece(const float (&sum)[8], bfloat16* to, int count) {

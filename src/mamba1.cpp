@@ -5,6 +5,7 @@
 #include <optional>
 
 #include "kernels/linear_conv.hpp"
+#include "kernels/selection.hpp"
 #include "kernels/transfer.hpp"
 #include "src/random.hpp"
 
@@ -154,6 +155,16 @@ std::int64_t Mamba1<T>::trail_floats(std::int64_t lanes, std::int64_t tokens, Co
   return scan_segment_count(lanes, tokens, d_inner_, context) * lanes * d_state_ * d_inner_;
 }
 
+/// As the trail has them, or room for them.
+template <class T>
+View<float, 4> Mamba1<T>::segment_states(const Trail& trail, std::int64_t lanes, std::int64_t tokens,
+                                         Context& context) const {
+  const std::int64_t floats = trail_floats(lanes, tokens, context);
+  if (floats == 0) return {};
+  const auto states = trail.floats.empty() ? context.scratch.take<float, 1>({floats}) : trail.floats;
+  return {states.data, {floats / (lanes * d_state_ * d_inner_), lanes, d_state_, d_inner_}, context.device};
+}
+
 template <class T>
 View<float, 3> Mamba1<T>::conv_state(View<float, 2> state) const {
   return {state.data, {state.shape[0], d_conv_ - 1, d_inner_}, {state.stride[0], d_inner_, 1}, state.device};
@@ -276,24 +287,29 @@ template <class T>
 void Mamba1<T>::scan_and_project(Direction direction, View<const T, 3> z, const Activations& a,
                                  View<float, 2> state, View<const std::int64_t, 1> valid,
                                  const MixerOutput<T>& output, const Trail& trail, Context& context) const {
-  linear_forward<T, T>(rows<const T>(a.u), x_proj_, rows(a.x_dbl), context);
-  linear_softplus_forward<T>(rows<const T>(a.x_dbl).columns(0, dt_rank_), dt_proj_, dt_proj_bias_, rows(a.dt),
-                             context);
+  const Arena::Scope scope(context.scratch);
   SelectiveScanInput<T> scan = scan_input(direction, z, a, scan_state(state), valid);
   const auto* unprojected = std::get_if<Unprojected<T>>(&output);
   SelectiveScanOutput<T> scanned{.out = a.y,
                                  .state = scan_state(state),
                                  .checkpoints = a.checkpoints,
                                  .accumulate = unprojected != nullptr && unprojected->accumulate};
-  if (!trail.floats.empty()) {
-    const std::int64_t lanes = z.shape[0], segment = lanes * d_state_ * d_inner_;
-    const View<float, 4> states(trail.floats.data,
-                                {trail.floats.shape[0] / segment, lanes, d_state_, d_inner_}, z.device);
-    if (trail.walked) {
-      scan.segment_states = states;
-    } else {
-      scanned.segment_states = states;
-    }
+  const View<float, 4> segment_states = this->segment_states(trail, z.shape[0], z.shape[1], context);
+  const bool selected_them = selection_forward<T>(
+      {.u = a.u,
+       .x_proj = x_proj_,
+       .dt_proj = dt_proj_,
+       .dt_bias = dt_proj_bias_,
+       .decay = decay_.view(),
+       .state = scan_state(state),
+       .valid = valid,
+       .direction = direction},
+      {.x_dbl = a.x_dbl, .dt = a.dt, .segment_states = trail.walked ? View<float, 4>{} : segment_states},
+      context);
+  if (trail.walked || selected_them) {
+    scan.segment_states = segment_states;
+  } else {
+    scanned.segment_states = segment_states;
   }
   selective_scan_forward<T>(scan, scanned, context);
   project_output(direction, a.y, output, context);

@@ -72,6 +72,8 @@ class Mamba1 final : public Mixer<T> {
   View<E, 3> z_of(View<E, 3> projected) const {
     return projected.columns(d_inner_, d_inner_);
   }
+  View<float, 4> segment_states(const Trail& trail, std::int64_t lanes, std::int64_t tokens,
+                                Context& context) const;  // [segments, B, d_state, d_inner]
   View<float, 3> conv_state(View<float, 2> state) const;  // [B, d_conv - 1, d_inner]
   View<float, 3> scan_state(View<float, 2> state) const;  // [B, d_state, d_inner]
   void convolve(Direction direction, View<const T, 3> projected, const Activations& a, View<float, 2> state,

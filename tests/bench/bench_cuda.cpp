@@ -17,6 +17,7 @@
 #include "kernels/linear.hpp"
 #include "kernels/linear_conv.hpp"
 #include "kernels/rms_norm.hpp"
+#include "kernels/selection.hpp"
 #include "kernels/selective_scan.hpp"
 #include "kernels/transfer.hpp"
 #include "src/decoder.hpp"
@@ -272,6 +273,40 @@ void bench_norm(std::int64_t tokens, std::int64_t width) {
          {}, elements * 16);
 }
 
+/// What a model does for a scan before its last pass.
+void bench_selection(std::int64_t lanes, std::int64_t tokens, std::int64_t channels) {
+  const std::string name = "selection, d_inner " + std::to_string(channels) + ", " + std::to_string(lanes) +
+                           " x " + std::to_string(tokens);
+  if (!wanted(name)) return;
+  using T = bfloat16;
+  ScanBench bench(lanes, tokens, channels);
+  Context& context = bench.context;
+  const double spread = std::sqrt(3 / static_cast<double>(channels));
+  PackedLinear<T> x_proj;
+  x_proj.pack(
+      random_array<float, 2>({bench.dt_rank + 2 * kStates, channels}, context, -spread, spread).view(), false,
+      context);
+  const Array<float, 4> states(
+      {scan_segment_count(lanes, tokens, channels, context), lanes, kStates, channels}, kGpu);
+  const SelectionInput<T> input{.u = bench.u.view(),
+                                .x_proj = x_proj,
+                                .dt_proj = bench.dt_proj,
+                                .dt_bias = bench.bias.view(),
+                                .decay = bench.decay.view(),
+                                .state = bench.state.view(),
+                                .valid = bench.valid.view()};
+  SelectionOutput<T> output{.x_dbl = bench.x_dbl.view(), .dt = bench.dt.view()};
+  const auto measure = [&](const std::string& what) {
+    const double ms =
+        median_ms([&] { selection_forward<T>(input, output, context); }, [&] { context.synchronize(); });
+    const std::int64_t width = 2 * channels + bench.dt_rank + 2 * kStates;
+    report(what, {ms, 0}, {}, static_cast<double>(lanes * tokens * width) * sizeof(T));
+  };
+  measure(name);
+  output.segment_states = states.view();
+  if (selection_forward<T>(input, output, context)) measure(name + ", states");
+}
+
 /// in_proj and the convolution.
 void bench_linear_conv(std::int64_t lanes, std::int64_t tokens, std::int64_t in, std::int64_t channels) {
   const std::string name = "linear conv " + std::to_string(in) + " -> " + std::to_string(channels) + ", " +
@@ -489,6 +524,9 @@ void run_all() {
   bench_scan(1, kMi, 512, {11.7, 3.9, 2.4}, {72.3, 20, 12});
   bench_scan(1, kMi, 128, {10.3, 1.2, 0.7}, {33.9, 6, 3.5});
   bench_scan(16, 8192, 512, {}, {});
+  bench_selection(1, kMi, 512);
+  bench_selection(16, 8192, 512);
+  bench_selection(1, kMi, 256);
   bench_conv(kMi, 512);
   bench_norm(kMi, 256);
   bench_linear("in_proj", kMi, 256, 1024, 0.95);

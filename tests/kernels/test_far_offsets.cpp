@@ -14,6 +14,7 @@
 #include "kernels/next_token.hpp"
 #include "kernels/pooling.hpp"
 #include "kernels/rms_norm.hpp"
+#include "kernels/selection.hpp"
 #include "kernels/selective_scan.hpp"
 #include "kernels/strands.hpp"
 #include "tests/kernels/far_operands.hpp"
@@ -208,6 +209,44 @@ LONGSTRAND_CUDA_TEST(FarOffsets, LinearSoftplus) {
                                         context());
     }
     y.expect_same_end("y", tolerance::kForwardBFloat16);
+  });
+}
+
+/// Few rows alone are taken by other operations.
+LONGSTRAND_CUDA_TEST(FarOffsets, Selection) {
+  constexpr std::int64_t kChannels = 128, kRank = 16, kStates = 16;
+  past_32_bits(kChannels, [](std::int64_t rows) {
+    Far<bfloat16> u(rows, kChannels);
+    u.fill_end(normal(1));
+    const PackedLinear<bfloat16> x_proj = normal_weight(kRank + 2 * kStates, kChannels, 2);
+    const PackedLinear<bfloat16> dt_proj = normal_weight(kChannels, kRank, 3);
+    Both<float, 1> bias({kChannels});
+    bias.fill(normal(4));
+    const Both<float, 2> decay({kStates, kChannels});
+    const Both<float, 3> state({1, kStates, kChannels});
+    const Both<std::int64_t, 1> valid = all_valid(rows);
+    const Array<float, 4> segment_states(
+        {scan_segment_count(1, rows, kChannels, context()), 1, kStates, kChannels}, device_under_test());
+    const Far<bfloat16> x_dbl(rows, kRank + 2 * kStates), dt(rows, kChannels);
+    for (const Direction direction : kDirections) {
+      SCOPED_TRACE(direction_name(direction));
+      for (const bool end : kEnds) {
+        selection_forward<bfloat16>({.u = u.lane(end),
+                                     .x_proj = x_proj,
+                                     .dt_proj = dt_proj,
+                                     .dt_bias = bias.of(end),
+                                     .decay = decay.of(end),
+                                     .state = state.of(end),
+                                     .valid = valid.of(end),
+                                     .direction = direction},
+                                    {.x_dbl = x_dbl.lane(end),
+                                     .dt = dt.lane(end),
+                                     .segment_states = end ? View<float, 4>{} : segment_states.view()},
+                                    context());
+      }
+      x_dbl.expect_same_end("x_dbl", tolerance::kForwardBFloat16);
+      dt.expect_same_end("dt", tolerance::kForwardBFloat16);
+    }
   });
 }
 
