@@ -45,9 +45,14 @@ void initialise_mamba1(const ModelConfig& config, const std::string& prefix, Par
                fan_in_bound(config.d_inner()) / std::sqrt(static_cast<double>(config.n_layer)));
 
   const View<float, 1> bias = weights.flat(prefix + "dt_proj.bias");
+  std::vector<double> steps(static_cast<std::size_t>(bias.size()));
+  for (double& step : steps) {
+    step = std::max(std::exp(uniform(random, std::log(kSmallestStep), std::log(kLargestStep))), kStepFloor);
+  }
+  // One channel is as good as another: they come in the order that a GPU's scan is quickest in.
+  const std::vector<std::int64_t> order = scan_channel_order(steps);
   for (std::int64_t d = 0; d < bias.size(); ++d) {
-    const double step =
-        std::max(std::exp(uniform(random, std::log(kSmallestStep), std::log(kLargestStep))), kStepFloor);
+    const double step = steps[static_cast<std::size_t>(order[static_cast<std::size_t>(d)])];
     bias.data[d] = static_cast<float>(step + std::log(-std::expm1(-step)));  // softplus(bias) = step
   }
   const View<float, 2> a_log = weights.matrix(prefix + "A_log");
