@@ -98,6 +98,7 @@ struct Shared {
   alignas(16) bfloat16 x_dbl[kSlots][kRows][kStride];
   Barrier filled[kSlots];     // the slots of all warps
   Barrier projected[kSlots];  // to x_dbl
+  Barrier passed[kSlots];     // x_dbl of a slot has been read
   Walk walk;
 };
 
@@ -185,6 +186,7 @@ class Warp {
           project(i + 1);
         }
       }
+      shared_.passed[slot].arrive();
       hopper::fence_shared_writes();
       __syncwarp();
       if (thread() == 0) {
@@ -225,8 +227,7 @@ class Warp {
                       tile<kOrder>(shared_.walk, i).row, shared_.walk.lane);
   }
 
-  /// x_dbl of tile i; a warpgroup. The slot of x_dbl is free: u of the tile was asked for by every warp after
-  /// it was through with the tile before in this slot.
+  /// x_dbl of tile i; a warpgroup.
   __device__ __forceinline__ void project(int i) const {
     const int slot = i % kSlots;
     shared_.filled[slot].wait(i / kSlots % 2);
@@ -242,6 +243,7 @@ class Warp {
     }
     hopper::commit_products();
     hopper::wait_for_products<0>(sums);
+    shared_.passed[slot].wait(i / kSlots % 2 ^ 1);
     const int first_row = warp() % 4 * 16 + thread() / 4;
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
@@ -260,8 +262,7 @@ class Warp {
         }
       }
     }
-    __syncwarp();
-    if (thread() == 0) shared_.projected[slot].arrive();
+    shared_.projected[slot].arrive();
   }
 
   /// The `part`-th 16 tokens of a tile, of which the walk takes the first `left`.
@@ -276,6 +277,7 @@ class Warp {
       Tokens<Pass::forward, 4> tokens;
       make_steps(j, x_dbl, tokens.operand[0]);
       if constexpr (kMoments) load_transposed(of_group, tokens.operand[1]);
+      __syncwarp();  // all of the warp have read what others write now
       store_transposed(of_group, tokens.operand[0]);
       if constexpr (kMoments) {
         if (left <= 0 || !matters[j]) continue;
@@ -331,7 +333,8 @@ __global__ void __launch_bounds__(kWarps * 32, kMostWarps / kWarps)
   if (threadIdx.x == 0) {
     for (int slot = 0; slot < kSlots; ++slot) {
       shared.filled[slot].init(kWarps);
-      shared.projected[slot].init(kWarpgroup / 32);
+      shared.projected[slot].init(kWarpgroup);
+      shared.passed[slot].init(kWarps * 32);
     }
     hopper::fence_barriers();
     shared.walk = make_walk<kOrder>(op.scan);
