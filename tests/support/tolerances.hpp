@@ -27,6 +27,8 @@ inline constexpr Tolerance kForwardBFloat16{5e-3, "the result is rounded to 8 bi
 inline constexpr Tolerance kBackwardBFloat16{5e-3, "the result is rounded to 8 bits: 2^-9 of itself"};
 inline constexpr Tolerance kBackwardManyStatesBFloat16{
     1e-2, "a GPU adds up to four groups of 16 states in bfloat16, rounding after each"};
+inline constexpr Tolerance kBackwardPackedStates{
+    5e-5, "a GPU keeps a bfloat16 scan's states to 2^-15 of the channel's largest; 2e-5 measured"};
 inline constexpr Tolerance kSegmentStatesBFloat16{
     5e-4,
     "the first pass of a GPU's scan expands decays within 16 tokens to 0.0009 of them; 2.6e-4 measured "
