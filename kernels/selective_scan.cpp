@@ -33,7 +33,8 @@ void check_gradient(const SelectiveScanInput<T>& input, const SelectiveScanGradi
   const std::int64_t states = input.decay.shape[0];
   require_shape("selective scan: d_out", gradient.d_out, {lanes, tokens, channels});
   require_shape("selective scan: checkpoints", gradient.checkpoints,
-                {scan_checkpoint_count(tokens, input.u.device.kind), lanes, states, channels});
+                {scan_checkpoint_count(tokens, input.u.device.kind), lanes,
+                 scan_checkpoint_rows<T>(states, input.u.device.kind), channels});
   require_shape("selective scan: d_u", gradient.d_u, {lanes, tokens, channels});
   require_shape("selective scan: d_delta", gradient.d_delta, {lanes, tokens, channels});
   require_shape("selective scan: d_b", gradient.d_b, {lanes, tokens, states});
@@ -102,7 +103,9 @@ void selective_scan_forward(const SelectiveScanInput<T>& input, const SelectiveS
   require_shape("selective scan: out", output.out, {lanes, tokens, channels});
   require_shape("selective scan: final state", output.state, {lanes, states, channels});
   require_shape("selective scan: checkpoints", output.checkpoints,
-                {scan_checkpoint_count(tokens, context.device.kind), lanes, states, channels}, true);
+                {scan_checkpoint_count(tokens, context.device.kind), lanes,
+                 scan_checkpoint_rows<T>(states, context.device.kind), channels},
+                true);
   const std::int64_t segments = scan_segment_count(lanes, tokens, channels, context);
   require_shape("selective scan: segment states", input.segment_states, {segments, lanes, states, channels},
                 true);

@@ -10,6 +10,7 @@
 #pragma once
 
 #include <cstdint>
+#include <type_traits>
 #include <vector>
 
 #include "kernels/context.hpp"
@@ -26,6 +27,14 @@ constexpr std::int64_t scan_checkpoint_tokens(DeviceKind device) {
 /// Of a chunk of so many tokens.
 constexpr std::int64_t scan_checkpoint_count(std::int64_t tokens, DeviceKind device) {
   return (tokens + scan_checkpoint_tokens(device) - 1) / scan_checkpoint_tokens(device);
+}
+
+/// The rows of floats, one a channel, that a checkpoint of so many states has. A GPU's scan of bfloat16 keeps
+/// states in 16 bits, in units of the channel's largest: right to 2^-15 of it.
+template <class T>
+constexpr std::int64_t scan_checkpoint_rows(std::int64_t states, DeviceKind device) {
+  const bool packed = device == DeviceKind::cuda && std::is_same_v<T, bfloat16>;
+  return packed ? (states + 1) / 2 + (states + 15) / 16 : states;
 }
 
 /// A GPU takes a long chunk in segments, side by side; the states before them cost a pass of their own. How
@@ -58,7 +67,7 @@ template <class T>
 struct SelectiveScanOutput {
   View<T, 3> out;                      // [B, T, D]
   View<float, 3> state;                // [B, N, D]  after the walk; may be the input's state
-  View<float, 4> checkpoints = {};     // [scan_checkpoint_count(T), B, N, D]  optional, for backward
+  View<float, 4> checkpoints = {};     // [scan_checkpoint_count, B, scan_checkpoint_rows, D]  optional
   View<float, 4> segment_states = {};  // [scan_segment_count, B, N, D]  optional, packed; see the input's
   bool accumulate = false;             // adds to `out`, whose padding is left as it is
 };

@@ -89,10 +89,10 @@ class BackwardScan {
   /// A barrier a tile: what warps read of one another, B, C and sums, is there twice, by parity.
   __device__ void walk_tiles() {
     const int last = (block_.count - 1) / kTokens * kTokens;
-    PairValues h;
+    Checkpoint before;  // the tile
     tile_.start_operands(last);
     tile_.load_coefficients(last);
-    load_checkpoint(last, h);
+    load_checkpoint(last, before);
     int parity = 0;
     for (int first = last; first >= 0; first -= kTokens, parity ^= 1) {
       tile_.prepare();
@@ -103,10 +103,12 @@ class BackwardScan {
         const int after = first + kTokens;
         slots_.store_sums(parity ^ 1, sums_at(after), block_.count - after);
       }
+      PairValues h;
+      unpack(before, h);
       walk(parity, h);
       if (first > 0) {  // not earlier, for want of registers
         tile_.load_coefficients(first - kTokens);
-        load_checkpoint(first - kTokens, h);
+        load_checkpoint(first - kTokens, before);
       }
       __syncwarp();
       slots_.add_terms(parity);
@@ -116,20 +118,48 @@ class BackwardScan {
     slots_.store_sums(parity ^ 1, sums_at(0), block_.count);
   }
 
+  static constexpr bool kPacked = std::is_same_v<T, bfloat16>;
+
+  /// A thread's part of a checkpoint as it is in memory, until the states are wanted.
+  struct Checkpoint {
+    float row[kPair][kPacked ? kHalf / 2 : kHalf];
+    float unit[kPair];  // where packed
+  };
+
   /// States that do not exist are copies of others: with a B and C of 0, nothing comes of them.
-  __device__ void load_checkpoint(int first, PairValues& h) const {
+  __device__ void load_checkpoint(int first, Checkpoint& to) const {
     const float* const checkpoint =
         out_.checkpoints + (block_.begin + first) / kTokens * out_.checkpoint_stride +
         block_.lane * out_.checkpoint_lane_stride + (block_.first_channel() + warp_ * 32);
+    const int rows = kPacked ? (states_ + 1) / 2 : states_;
 #pragma unroll
     for (int c = 0; c < kPair; ++c) {
       const auto column = reinterpret_cast<const char*>(checkpoint + channel_of(c));
+      const auto load = [&](int row) {
+        row += checkpoint_row<T>(in_.first_state);
+        const auto place =
+            reinterpret_cast<const float*>(column + std::int64_t{row} * out_.checkpoint_row_bytes);
+        return tile_.has(channel_of(c)) ? load_early(place) : 0.0F;
+      };
+      constexpr int kStatesOfRow = kPacked ? 2 : 1;
+#pragma unroll
+      for (int i = 0; i < kHalf / kStatesOfRow; ++i) {
+        to.row[c][i] = load(min(first_ / kStatesOfRow + i, rows - 1));
+      }
+      if constexpr (kPacked) to.unit[c] = load(rows);
+    }
+  }
+
+  __device__ static void unpack(const Checkpoint& from, PairValues& h) {
+#pragma unroll
+    for (int c = 0; c < kPair; ++c) {
 #pragma unroll
       for (int i = 0; i < kHalf; ++i) {
-        const int n = in_.first_state + min(first_ + i, states_ - 1);
-        const auto place =
-            reinterpret_cast<const float*>(column + std::int64_t{n} * out_.checkpoint_row_bytes);
-        h[c][i] = tile_.has(channel_of(c)) ? load_early(place) : 0.0F;
+        if constexpr (!kPacked) {
+          h[c][i] = from.row[c][i];
+        } else if (i % 2 == 0) {
+          unpack_states(__float_as_uint(from.row[c][i / 2]), from.unit[c], h[c][i], h[c][i + 1]);
+        }
       }
     }
   }

@@ -23,7 +23,7 @@ struct BackwardResults {
   Rows<const T> d_out;
   Rows<T> d_u, d_delta, d_z;
   bool in_packets;           // whether their rows hold packets, of which their channels are a multiple
-  const float* checkpoints;  // [count, B, N, D]; strides follow
+  const float* checkpoints;  // [count, B, rows, D]; strides follow
   std::int64_t checkpoint_stride, checkpoint_lane_stride;
   int checkpoint_row_bytes;    // rows of all tensors are shorter than 2^31 bytes
   const float* d_state_after;  // [segments, B, N, D]

@@ -296,6 +296,38 @@ __device__ inline void read_decay(const ScanOperands<T>& in, std::int64_t column
   }
 }
 
+// A checkpoint of a group of states in bfloat16: rows of two neighbouring ones each, the first in the lower
+// half of a word, then a row of their unit, a power of two. A state is its half less 2^15, in units.
+
+constexpr int kPackedRows = kScanStates / 2 + 1;  // of a whole group
+constexpr float kPackedZero = 32768;
+
+/// Of states of which the largest has this magnitude.
+__device__ inline float packed_unit(float largest) {
+  // A little more, so that the largest one is not rounded to 2^15 units.
+  const std::uint32_t bits = __float_as_uint(fmaxf(largest, 1e-30F) * 1.0001F);
+  const float unit = __uint_as_float(bits & 0x7F800000U) * 0x1p-14F;
+  return largest == largest ? unit : largest;
+}
+/// `units`: 1 / unit.
+__device__ inline std::uint32_t pack_states(float first, float second, float units) {
+  constexpr float kRounds = 0x1.8p23F + kPackedZero;  // leaves integers in the lower half
+  return __byte_perm(__float_as_uint(fmaf(first, units, kRounds)),
+                     __float_as_uint(fmaf(second, units, kRounds)), 0x5410);
+}
+__device__ inline void unpack_states(std::uint32_t word, float unit, float& first, float& second) {
+  constexpr std::uint32_t kInteger = 0x4B000000;       // 2^23
+  const float zero = -(0x1p23F + kPackedZero) * unit;  // exact, as is what follows
+  first = fmaf(__uint_as_float(__byte_perm(word, kInteger, 0x7410)), unit, zero);
+  second = fmaf(__uint_as_float(__byte_perm(word, kInteger, 0x7432)), unit, zero);
+}
+
+/// The row of a group's first state in a checkpoint of T.
+template <class T>
+__device__ inline int checkpoint_row(int first_state) {
+  return std::is_same_v<T, bfloat16> ? first_state / kScanStates * kPackedRows : first_state;
+}
+
 /// Calls `launch` for every group of states.
 template <class T, class Launch>
 void for_each_state_group(ScanOperands<T> operands, Launch launch) {

@@ -73,10 +73,34 @@ using ForwardLoader = TileLoader<T, kAccumulate ? 4 : 3, 2>;
 struct ForwardResults {
   States<const float> state_before;  // of lane b in segment s: s * B + b
   States<float> final_state;         // after the last segment; empty where it is known; may be state_before
-  float* checkpoints;                // [count, B, N, D] or null; strides follow
+  float* checkpoints;                // [count, B, rows, D] or null; strides follow
   std::int64_t checkpoint_stride, checkpoint_lane_stride, checkpoint_row_stride;
   Pieces pieces = {};
 };
+
+/// A channel's states of a group, of which so many exist, to the rows of a checkpoint.
+template <class T>
+__device__ inline void store_checkpoint(const float (&h)[kScanStates], int states, float* to,
+                                        std::int64_t row_stride) {
+  if constexpr (std::is_same_v<T, bfloat16>) {
+    float largest = 0;
+#pragma unroll
+    for (int n = 0; n < kScanStates; ++n) {
+      asm("max.NaN.f32 %0, %0, %1;" : "+f"(largest) : "f"(fabsf(h[n])));
+    }
+    const float unit = packed_unit(largest), units = reciprocal_approx(unit);
+#pragma unroll
+    for (int n = 0; n < kScanStates; n += 2, to += row_stride) {
+      if (n < states) *to = __uint_as_float(pack_states(h[n], h[n + 1], units));
+      if (n < states && n + 2 >= states) to[row_stride] = unit;
+    }
+  } else {
+#pragma unroll
+    for (int n = 0; n < kScanStates; ++n) {
+      if (n < states) to[n * row_stride] = h[n];
+    }
+  }
+}
 
 /// Every segment from the state before it. kAccumulate: `out` is added to.
 template <class T, bool kAccumulate>
@@ -126,7 +150,7 @@ __global__ void __launch_bounds__(kScanThreads, kBlocksOfMultiprocessor)
   T* place = block.at(out, 0, column);
   float* checkpoint = results.checkpoints + block.begin / kCheckpoint_tokens * results.checkpoint_stride +
                       block.lane * results.checkpoint_lane_stride +
-                      in.first_state * results.checkpoint_row_stride + d;
+                      checkpoint_row<T>(in.first_state) * results.checkpoint_row_stride + d;
   const auto step = [&](int t, int parity) {
     const float dt = loader.operand(0, t, parity), u = loader.operand(1, t, parity);
     const float z = loader.operand(2, t, parity);
@@ -152,10 +176,7 @@ __global__ void __launch_bounds__(kScanThreads, kBlocksOfMultiprocessor)
     loader.start(min(count - i - kScanTile_tokens, kScanTile_tokens), parity ^ 1);
     for (int part = 0; part < kScanTile_tokens && part < count - i; part += kCheckpoint_tokens) {
       if (results.checkpoints != nullptr && exists) {
-#pragma unroll
-        for (int n = 0; n < kScanStates; ++n) {
-          if (n < states) checkpoint[n * results.checkpoint_row_stride] = h[n];
-        }
+        store_checkpoint<T>(h, min(states, kScanStates), checkpoint, results.checkpoint_row_stride);
         checkpoint += results.checkpoint_stride;
       }
       if (count - i - part >= kCheckpoint_tokens) {

@@ -149,8 +149,9 @@ void Mamba1<T>::prepare(bool for_backward, Context& context) {
 template <class T>
 std::int64_t Mamba1<T>::saved_bytes_per_token() const {
   const std::int64_t activations = 3 * d_inner_ + dt_rank_ + 2 * d_state_;  // u, dt, y; x_dbl
-  const std::int64_t checkpoints_bytes =
-      d_inner_ * d_state_ * std::int64_t{sizeof(float)} / scan_checkpoint_tokens(decay_.view().device.kind);
+  const DeviceKind device = decay_.view().device.kind;
+  const std::int64_t checkpoints_bytes = d_inner_ * scan_checkpoint_rows<T>(d_state_, device) *
+                                         std::int64_t{sizeof(float)} / scan_checkpoint_tokens(device);
   return activations * std::int64_t{sizeof(T)} + checkpoints_bytes;
 }
 
@@ -193,8 +194,8 @@ auto Mamba1<T>::take_activations(std::int64_t lanes, std::int64_t tokens, const 
   a.dt = arena.take<T, 3>({lanes, tokens, d_inner_});
   a.y = unprojected != nullptr ? unprojected->rows : arena.take<T, 3>({lanes, tokens, d_inner_});
   if (for_backward) {
-    a.checkpoints =
-        arena.take<float, 4>({scan_checkpoint_count(tokens, arena.device().kind), lanes, d_state_, d_inner_});
+    a.checkpoints = arena.take<float, 4>({scan_checkpoint_count(tokens, arena.device().kind), lanes,
+                                          scan_checkpoint_rows<T>(d_state_, arena.device().kind), d_inner_});
     a.state = arena.take<float, 2>({lanes, state_floats()});
   }
   return a;

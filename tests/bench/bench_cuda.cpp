@@ -131,7 +131,9 @@ struct ScanBench {
         d_bias({d_inner}, kGpu),
         state({lanes, kStates, d_inner}, kGpu),
         d_state({lanes, kStates, d_inner}, kGpu),
-        checkpoints({scan_checkpoint_count(tokens, DeviceKind::cuda), lanes, kStates, d_inner}, kGpu),
+        checkpoints({scan_checkpoint_count(tokens, DeviceKind::cuda), lanes,
+                     scan_checkpoint_rows<T>(kStates, DeviceKind::cuda), d_inner},
+                    kGpu),
         valid({lanes}, kGpu),
         channels(d_inner),
         dt_rank(d_inner / 32) {

@@ -39,6 +39,12 @@ inline std::int64_t checkpoints_of(std::int64_t tokens) {
   return scan_checkpoint_count(tokens, device_under_test().kind);
 }
 
+/// Of a scan of T.
+template <class T>
+std::int64_t checkpoint_rows_of(std::int64_t states) {
+  return scan_checkpoint_rows<T>(states, device_under_test().kind);
+}
+
 /// Of `valid` tokens by lane, how many lie in [begin, begin + count), counted from `begin`.
 inline std::vector<double> valid_within(std::vector<double> valid, std::int64_t begin, std::int64_t count) {
   for (double& tokens : valid) {
@@ -84,7 +90,7 @@ struct Scan {
         valid({lanes}),
         out({lanes, tokens, channels}, c_.gap),
         state({lanes, states, channels}, c_.gap),
-        checkpoints({checkpoints_of(tokens), lanes, states, channels}, c_.gap),
+        checkpoints({checkpoints_of(tokens), lanes, checkpoint_rows_of<T>(states), channels}, c_.gap),
         d_out({lanes, tokens, channels}, c_.gap),
         d_u({lanes, tokens, channels}, c_.gap),
         d_delta({lanes, tokens, channels}, c_.gap),
@@ -188,8 +194,9 @@ struct Scan {
     state.assign(initial.values());
     for (const std::int64_t begin : chunk_begins(tokens, size, direction)) {
       const std::int64_t count = std::min(size, tokens - begin);
-      chunks.emplace_back(new Chunk{begin, count, Guarded<std::int64_t, 1>({lanes}),
-                                    Guarded<float, 4>({checkpoints_of(count), lanes, states, channels})});
+      chunks.emplace_back(new Chunk{
+          begin, count, Guarded<std::int64_t, 1>({lanes}),
+          Guarded<float, 4>({checkpoints_of(count), lanes, checkpoint_rows_of<T>(states), channels})});
       Chunk& chunk = *chunks.back();
       chunk.valid.assign(valid_within(counts, begin, count));
       selective_scan_forward<T>(

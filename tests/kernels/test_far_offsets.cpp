@@ -377,7 +377,8 @@ LONGSTRAND_CUDA_TEST(FarOffsets, SelectiveScan) {
       const Both<float, 3> d_state({1, kStates, kChannels});
       for (const bool end : kEnds) {
         const Array<float, 4> checkpoints(
-            {scan_checkpoint_count(end ? kSlice : rows, DeviceKind::cuda), 1, kStates, kChannels},
+            {scan_checkpoint_count(end ? kSlice : rows, DeviceKind::cuda), 1,
+             scan_checkpoint_rows<bfloat16>(kStates, DeviceKind::cuda), kChannels},
             device_under_test());
         const SelectiveScanInput<bfloat16> input{.u = u.lane(end),
                                                  .dt = dt.lane(end),
