@@ -39,10 +39,10 @@ Limits cpu_limits(std::int64_t saved_bytes_per_token) {
 /// 20 to 30 % longer for each of 25 Ki tokens of d_model 256 than for each of 128 Ki. What is kept of a chunk
 /// is about nine tenths of all memory, weights and optimizer aside.
 Limits gpu_limits(std::int64_t saved_bytes_per_token, std::int64_t state_bytes, std::int64_t memory_bytes) {
-  // Up to here, spare the second forward pass: 300,000 tokens of d_model 256, 8 layers, bfloat16.
+  // Up to here, spare the second forward pass: 350,000 tokens of d_model 256, 8 layers, bfloat16.
   constexpr std::int64_t kWhole_bytes = 24 * kGiB;
-  // Else this is enough, 58 Ki tokens of that model, where one pass over 2^20 tokens would keep 85 GiB,
-  constexpr std::int64_t kChunk_bytes = 19 * kGiB / 4;
+  // Else this is enough, 72 Ki tokens of that model, where one pass over 2^20 tokens would keep 71 GiB,
+  constexpr std::int64_t kChunk_bytes = 5 * kGiB;
   // but for wide and deep models, which get more.
   constexpr std::int64_t kFewest_tokens = 16 * kKiB;
   constexpr std::int64_t kLargestChunk_bytes = 15 * kGiB / 2;
