@@ -4,7 +4,6 @@
 // makes the steps of its own channels from r (mma.sync), puts them in place of u in shared memory, from where
 // they are written, and takes the tile into its states (selective_scan_moments_cuda.cuh).
 #include <limits>
-#include <utility>
 
 #include "kernels/hopper.cuh"
 #include "kernels/selection_cuda.hpp"

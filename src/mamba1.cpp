@@ -301,7 +301,7 @@ void Mamba1<T>::scan_and_project(Direction direction, View<const T, 3> z, const 
                                  .checkpoints = a.checkpoints,
                                  .accumulate = unprojected != nullptr && unprojected->accumulate};
   const View<float, 4> segment_states = this->segment_states(trail, z.shape[0], z.shape[1], context);
-  const bool selected_them = selection_forward<T>(
+  const bool has_states = selection_forward<T>(
       {.u = a.u,
        .x_proj = x_proj_,
        .dt_proj = dt_proj_,
@@ -312,7 +312,7 @@ void Mamba1<T>::scan_and_project(Direction direction, View<const T, 3> z, const 
        .direction = direction},
       {.x_dbl = a.x_dbl, .dt = a.dt, .segment_states = trail.walked ? View<float, 4>{} : segment_states},
       context);
-  if (trail.walked || selected_them) {
+  if (trail.walked || has_states) {
     scan.segment_states = segment_states;
   } else {
     scanned.segment_states = segment_states;
