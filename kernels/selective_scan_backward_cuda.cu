@@ -136,7 +136,7 @@ class BackwardScan {
     for (int c = 0; c < kPair; ++c) {
       const auto column = reinterpret_cast<const char*>(checkpoint + channel_of(c));
       const auto load = [&](int row) {
-        row += checkpoint_row<T>(in_.first_state);
+        row += static_cast<int>(scan_checkpoint_rows<T>(in_.first_state, DeviceKind::cuda));
         const auto place =
             reinterpret_cast<const float*>(column + std::int64_t{row} * out_.checkpoint_row_bytes);
         return tile_.has(channel_of(c)) ? load_early(place) : 0.0F;

@@ -297,9 +297,9 @@ __device__ inline void read_decay(const ScanOperands<T>& in, std::int64_t column
 }
 
 // A checkpoint of a group of states in bfloat16: rows of two neighbouring ones each, the first in the lower
-// half of a word, then a row of their unit, a power of two. A state is its half less 2^15, in units.
+// half of a word, then a row of their unit, a power of two. A state is its half less 2^15, in units. A
+// group's rows follow those that the states before it have (scan_checkpoint_rows).
 
-constexpr int kPackedRows = kScanStates / 2 + 1;  // of a whole group
 constexpr float kPackedZero = 32768;
 
 /// Of states of which the largest has this magnitude.
@@ -320,12 +320,6 @@ __device__ inline void unpack_states(std::uint32_t word, float unit, float& firs
   const float zero = -(0x1p23F + kPackedZero) * unit;  // exact, as is what follows
   first = fmaf(__uint_as_float(__byte_perm(word, kInteger, 0x7410)), unit, zero);
   second = fmaf(__uint_as_float(__byte_perm(word, kInteger, 0x7432)), unit, zero);
-}
-
-/// The row of a group's first state in a checkpoint of T.
-template <class T>
-__device__ inline int checkpoint_row(int first_state) {
-  return std::is_same_v<T, bfloat16> ? first_state / kScanStates * kPackedRows : first_state;
 }
 
 /// Calls `launch` for every group of states.

@@ -148,9 +148,10 @@ __global__ void __launch_bounds__(kScanThreads, kBlocksOfMultiprocessor)
     h[n] = exists && n < states ? __ldcg(from + n * before.state_stride) : 0.0F;
   }
   T* place = block.at(out, 0, column);
-  float* checkpoint = results.checkpoints + block.begin / kCheckpoint_tokens * results.checkpoint_stride +
-                      block.lane * results.checkpoint_lane_stride +
-                      checkpoint_row<T>(in.first_state) * results.checkpoint_row_stride + d;
+  float* checkpoint =
+      results.checkpoints + block.begin / kCheckpoint_tokens * results.checkpoint_stride +
+      block.lane * results.checkpoint_lane_stride +
+      scan_checkpoint_rows<T>(in.first_state, DeviceKind::cuda) * results.checkpoint_row_stride + d;
   const auto step = [&](int t, int parity) {
     const float dt = loader.operand(0, t, parity), u = loader.operand(1, t, parity);
     const float z = loader.operand(2, t, parity);
