@@ -1,4 +1,5 @@
 #include "kernels/cuda_few_rows.cuh"
+#include "kernels/cuda_launch.cuh"
 #include "kernels/cuda_math.cuh"
 #include "kernels/cuda_packet.cuh"
 #include "kernels/cuda_reduce.cuh"
@@ -25,6 +26,7 @@ struct Operands {
 /// Inputs are read V at a time.
 template <class T, class Out, int kRows, int V>
 __global__ void __launch_bounds__(kOutputs* kWarp) few_rows_kernel(const Operands<T, Out> op) {
+  wait_for_turn();
   const int lane = static_cast<int>(threadIdx.x) % kWarp;
   const std::int64_t output = std::int64_t{blockIdx.x} * kOutputs + threadIdx.x / kWarp;
   if (output >= op.outputs) return;
@@ -74,9 +76,8 @@ void multiply_few_rows(View<const T, 2> x, View<const T, 2> weight, View<const f
   const auto kernel =
       wide ? (one ? few_rows_kernel<T, Out, 1, kWidest> : few_rows_kernel<T, Out, kFewRows, kWidest>)
            : (one ? few_rows_kernel<T, Out, 1, 1> : few_rows_kernel<T, Out, kFewRows, 1>);
-  kernel<<<static_cast<unsigned>(ceil_div(op.outputs, kOutputs)), kOutputs * kWarp, 0, stream_of(context)>>>(
-      op);
-  check_launch("matrix product of a few rows");
+  launch_early(kernel, static_cast<unsigned>(ceil_div(op.outputs, kOutputs)), kOutputs * kWarp, 0,
+               session_of(context), "matrix product of a few rows", op);
 }
 
 template void multiply_few_rows(View<const float, 2>, View<const float, 2>, View<const float, 1>,

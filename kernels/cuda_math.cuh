@@ -24,6 +24,11 @@ __device__ inline float reciprocal_approx(float x) {
 /// 1 / (1 + exp(-x)).
 __device__ inline float sigmoid(float x) { return reciprocal_approx(1.0F + exp2_approx(-x * kLog2E)); }
 
+/// s sigmoid(s) for s = -x / log2(e).
+__device__ inline float silu_of_scaled(float x) {
+  return x * reciprocal_approx(fmaf(-kLog2E, exp2_approx(x), -kLog2E));
+}
+
 /// log(1 + e) for e in [0, 1], to 4e-7 of itself: a minimax polynomial; log(1 + e) would lose a small e.
 __device__ inline float log1p_unit(float e) {
   float p = -0.008539197966456413F;

@@ -1,5 +1,6 @@
 #include <stdexcept>
 
+#include "kernels/cuda_launch.cuh"
 #include "kernels/cuda_reduce.cuh"
 
 namespace longstrand::cuda {
@@ -27,6 +28,7 @@ template <class T>
 __global__ void __launch_bounds__(kColumns* kSlices)
     add_row_sums_kernel(const __grid_constant__ Sums<T> sums) {
   __shared__ T of_slices[kSlices][kColumns];
+  wait_for_turn();
   int i = 0, block = static_cast<int>(blockIdx.x);
   while (block >= sums.sum[i].blocks) block -= sums.sum[i++].blocks;
   const Sum<T>& of = sums.sum[i];
@@ -57,8 +59,8 @@ void launch(std::initializer_list<RowSum<T>> sums, Context& context) {
                         sum.total.stride[0], of_sum};
     blocks += of_sum;
   }
-  add_row_sums_kernel<<<static_cast<unsigned>(blocks), dim3(kColumns, kSlices), 0, stream_of(context)>>>(all);
-  check_launch("add up partial sums");
+  launch_early(add_row_sums_kernel<T>, static_cast<unsigned>(blocks), dim3(kColumns, kSlices), 0,
+               session_of(context), "add up partial sums", all);
 }
 
 }  // namespace

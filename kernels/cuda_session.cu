@@ -2,6 +2,7 @@
 #include <cstring>
 
 #include "kernels/check.hpp"
+#include "kernels/cuda_launch.cuh"
 #include "kernels/cuda_session.cuh"
 #include "kernels/transfer.hpp"
 
@@ -90,8 +91,35 @@ void copy_staged(const std::byte* from, std::byte* to, const detail::Runs& runs,
 
 }  // namespace
 
+namespace {
+
+using CopyPiece = uint4;
+constexpr int kCopyThreads = 256;
+
+/// Strides, and what a run has, in pieces.
+__global__ void copy_kernel(const CopyPiece* from, std::int64_t from_stride, CopyPiece* to,
+                            std::int64_t to_stride, std::int64_t of_run, std::int64_t count) {
+  wait_for_turn();
+  const std::int64_t i = std::int64_t{blockIdx.x} * kCopyThreads + threadIdx.x;
+  if (i < count) to[i / of_run * to_stride + i % of_run] = from[i / of_run * from_stride + i % of_run];
+}
+
+}  // namespace
+
+/// Little is copied by a kernel, which starts sooner than what the runtime has.
 void copy_on_device(const void* from, void* to, const detail::Runs& runs, Context& context) {
-  copy_runs(from, to, runs, stream_of(context));
+  constexpr std::int64_t kLittle_bytes = std::int64_t{4} << 20, kPiece = sizeof(CopyPiece);
+  Session& session = session_of(context);
+  const auto whole = [](auto value) { return static_cast<std::int64_t>(value) % kPiece == 0; };
+  if (runs.rows * runs.row_bytes > kLittle_bytes || !whole(runs.row_bytes) || !whole(runs.from_stride) ||
+      !whole(runs.to_stride) || !whole(reinterpret_cast<std::uintptr_t>(from)) ||
+      !whole(reinterpret_cast<std::uintptr_t>(to))) {
+    return copy_runs(from, to, runs, session.stream);
+  }
+  const std::int64_t of_run = runs.row_bytes / kPiece, count = runs.rows * of_run;
+  launch_early(copy_kernel, static_cast<unsigned>(ceil_div(count, kCopyThreads)), kCopyThreads, 0, session,
+               "copy", static_cast<const CopyPiece*>(from), runs.from_stride / kPiece,
+               static_cast<CopyPiece*>(to), runs.to_stride / kPiece, of_run, count);
 }
 
 void copy_from_host(const void* from, void* to, const detail::Runs& runs, Context& context) {
@@ -128,6 +156,21 @@ void start_copy_to_pinned(const void* from, void* to, std::size_t size_bytes, Co
         "copy to the host");
 }
 
+namespace {
+
+/// Tells for what the kernels that run here were compiled: elsewhere wait_for_turn does nothing.
+__global__ void probe_kernel() {}
+
+bool kernels_wait_for_their_turn() {
+  cudaFuncAttributes attributes;
+  check(cudaFuncGetAttributes(&attributes, probe_kernel), "read a kernel's attributes");
+  int driver = 0;  // from 12.3 on, graphs can hold such launches
+  check(cudaDriverGetVersion(&driver), "read the driver's version");
+  return CUDART_VERSION >= 12030 && driver >= 12030 && attributes.ptxVersion >= 90;
+}
+
+}  // namespace
+
 Session::Session(Device where) : device(where) {
   try {
     open();
@@ -148,13 +191,30 @@ void Session::open() {
   check(cudaGetDeviceProperties(&properties, device.index), "read the device's properties");
   multiprocessors = properties.multiProcessorCount;
   compute_capability = properties.major * 10 + properties.minor;
+  launches_early = kernels_wait_for_their_turn();
 }
 
 void Session::close() noexcept {
   if (stream) cudaStreamSynchronize(stream);  // copies out of the staging ring, say
+  cudaFree(counters_);
   cudaFree(blas_workspace);
   if (blas) cublasLtDestroy(blas);
   if (stream) cudaStreamDestroy(stream);
+}
+
+unsigned* Session::counters(std::int64_t count) {
+  if (count > counters_size_) {
+    check(cudaStreamSynchronize(stream), "wait for the device");
+    cudaFree(counters_);
+    counters_ = nullptr;
+    counters_size_ = 0;
+    const std::int64_t size = std::max<std::int64_t>(2 * count, 4096);
+    const auto size_bytes = static_cast<std::size_t>(size) * sizeof(unsigned);
+    check(cudaMalloc(&counters_, size_bytes), "counters");
+    check(cudaMemsetAsync(counters_, 0, size_bytes, stream), "counters");
+    counters_size_ = size;
+  }
+  return counters_;
 }
 
 Session& session_of(Context& context) {

@@ -38,12 +38,20 @@ class Session {
   std::size_t blas_workspace_bytes = 0;
   MatmulAlgorithms matmul_algorithms;
   int multiprocessors = 0;
-  int compute_capability = 0;  // 90 for 9.0
+  int compute_capability = 0;   // 90 for 9.0
+  bool launches_early = false;  // see kernels/cuda_launch.cuh
+  bool has_packed = false;      // a weight, since the last launch of that kind
   StagingRing staging;
+
+  /// At least so many zeros, for the kernels of one operation, which leave zeros behind.
+  unsigned* counters(std::int64_t count);
 
  private:
   void open();
   void close() noexcept;
+
+  unsigned* counters_ = nullptr;
+  std::int64_t counters_size_ = 0;
 };
 
 /// The session of a Context on a CUDA device, made current on the calling thread.

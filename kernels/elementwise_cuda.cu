@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <type_traits>
 
+#include "kernels/cuda_launch.cuh"
 #include "kernels/cuda_packet.cuh"
 #include "kernels/elementwise_cuda.hpp"
 
@@ -85,6 +86,7 @@ __global__ void multiply_backward_kernel(Packets<const T, V> a, Packets<const T,
 template <class T>
 __global__ void fill_kernel(T* to, std::int64_t count, std::int64_t row_size, std::int64_t row_stride,
                             T value) {
+  wait_for_turn();
   for (std::int64_t i = first_index(); i < count; i += index_step()) {
     to[i / row_size * row_stride + i % row_size] = value;
   }
@@ -93,6 +95,7 @@ __global__ void fill_kernel(T* to, std::int64_t count, std::int64_t row_size, st
 template <class T>
 __global__ void fill_marked_rows_kernel(T* to, std::int64_t stride, const std::uint8_t* marked,
                                         std::int64_t count, std::int64_t columns, T value) {
+  wait_for_turn();
   for (std::int64_t i = first_index(); i < count; i += index_step()) {
     const std::int64_t row = i / columns;
     if (marked[row] != 0) to[row * stride + i % columns] = value;
@@ -173,18 +176,16 @@ void fill_runs(T* to, std::int64_t rows, std::int64_t row_size, std::int64_t row
                Context& context) {
   Session& session = session_of(context);
   const std::int64_t count = rows * row_size;
-  fill_kernel<<<blocks_for(count, session), kThreads, 0, session.stream>>>(to, count, row_size, row_stride,
-                                                                           value);
-  check_launch("fill");
+  launch_early(fill_kernel<T>, blocks_for(count, session), kThreads, 0, session, "fill", to, count, row_size,
+               row_stride, value);
 }
 
 template <class T>
 void fill_marked_rows(View<T, 2> to, View<const std::uint8_t, 1> marked, T value, Context& context) {
   if (to.size() == 0) return;
   Session& session = session_of(context);
-  fill_marked_rows_kernel<<<blocks_for(to.size(), session), kThreads, 0, session.stream>>>(
-      to.data, to.stride[0], marked.data, to.size(), to.shape[1], value);
-  check_launch("fill marked rows");
+  launch_early(fill_marked_rows_kernel<T>, blocks_for(to.size(), session), kThreads, 0, session,
+               "fill marked rows", to.data, to.stride[0], marked.data, to.size(), to.shape[1], value);
 }
 
 template void convert(View<const bfloat16, 2>, View<float, 2>, Context&);

@@ -5,6 +5,7 @@
 #include <array>
 #include <limits>
 
+#include "kernels/cuda_launch.cuh"
 #include "kernels/cuda_math.cuh"
 #include "kernels/cuda_packet.cuh"
 #include "kernels/linear_conv_cuda.hpp"
@@ -32,11 +33,6 @@ struct Filter {
     }
   }
 };
-
-/// s sigmoid(s) for s = -x / log2(e).
-__device__ inline float silu_of_scaled(float x) {
-  return x * reciprocal_approx(fmaf(-kLog2E, exp2_approx(x), -kLog2E));
-}
 
 __device__ inline void unpack(uint4 piece, float (&to)[kPiece]) {
   const std::uint32_t pairs[] = {piece.x, piece.y, piece.z, piece.w};
@@ -295,12 +291,15 @@ __global__ void __launch_bounds__(kThreads, 1)
     for (Barrier& barrier : shared.emptied) barrier.init(kWarpgroup / 32);
     for (Barrier& barrier : shared.read) barrier.init(kWarpgroup);
     hopper::fence_barriers();
+  }
+  load_weight<kSteps>(op, walk.channel, shared);
+  wait_for_turn();
+  if (threadIdx.x == 0) {
     Tile<kSteps> tile(op, walk, 0);
     for (; tile.number < min(walk.tiles, Tile<kSteps>::kAhead); tile.advance(op, 1)) {
       for (int step = 0; step < kSteps; ++step) copy_input(input, tile, step, shared);
     }
   }
-  load_weight<kSteps>(op, walk.channel, shared);
   hopper::fence_shared_writes();
   __syncthreads();
   const int group = static_cast<int>(threadIdx.x) / kWarpgroup;
@@ -316,8 +315,8 @@ void launch(const Operands& op, const CUtensorMap& input, Session& session) {
   allow_shared_memory(linear_conv_kernel<kSteps>, sizeof(Shared), "linear convolution: shared memory");
   const int runs = std::clamp(session.multiprocessors / op.slices, 1, op.tiles);
   const auto blocks = static_cast<unsigned>(runs * op.slices);
-  linear_conv_kernel<kSteps><<<blocks, kThreads, sizeof(Shared), session.stream>>>(op, input);
-  check_launch("linear convolution");
+  launch_early(linear_conv_kernel<kSteps>, blocks, kThreads, sizeof(Shared), session, "linear convolution",
+               op, input);
 }
 
 bool fits(const LinearConvInput<bfloat16>& input, View<const bfloat16, 2> weight,
@@ -367,10 +366,7 @@ bool linear_conv_forward(const LinearConvInput<bfloat16>& input, View<const bflo
   static_assert(kLaunch.size() == kMostSteps);
   const auto steps = static_cast<std::size_t>(ceil_div(inputs, hopper::kBlockColumns));
   kLaunch[steps - 1](op, hopper::tile_map(input.input, kRows), session);
-  const auto as_rows = [&](const View<float, 3>& state) {  // one copy for all lanes
-    return View<float, 2>(state.data, {lanes, (kTaps - 1) * channels}, {state.stride[0], 1}, state.device);
-  };
-  copy(as_rows(final_state), as_rows(output.state), context);
+  copy(final_state, output.state, context);
   return true;
 }
 

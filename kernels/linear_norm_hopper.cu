@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <limits>
 
+#include "kernels/cuda_launch.cuh"
 #include "kernels/cuda_packet.cuh"
 #include "kernels/hopper.cuh"
 #include "kernels/linear_cuda.hpp"
@@ -317,8 +318,9 @@ __global__ void __launch_bounds__(kThreads, 1) linear_norm_kernel(const __grid_c
   unsigned char* const weight = memory + Shared::kAligned_bytes;
   unsigned char* const rings = weight + op.blocks * kWeightBlock_bytes;
   const int part = static_cast<int>(blockIdx.x) % kParts;
-  load_weight(op, part * kBlockOutputs, weight);
   if (threadIdx.x == 0) init(shared, op.stages, kParts);
+  load_weight(op, part * kBlockOutputs, weight);
+  wait_for_turn();
   __syncthreads();
   if constexpr (kParts > 1) hopper::sync_cluster();
   if (threadIdx.x < kConsumerThreads) {
@@ -341,7 +343,7 @@ __global__ void __launch_bounds__(kThreads, 1) linear_norm_kernel(const __grid_c
 /// Returns false where there are fewer tiles than clusters: some would bring in their weight for nothing.
 template <int kParts>
 bool launch(Operands& op, View<const bfloat16, 2> x, Context& context) {
-  const Session& session = session_of(context);
+  Session& session = session_of(context);
   const auto kernel = linear_norm_kernel<kParts>;
   cudaLaunchAttribute cluster{};
   cluster.id = cudaLaunchAttributeClusterDimension;
@@ -350,7 +352,6 @@ bool launch(Operands& op, View<const bfloat16, 2> x, Context& context) {
   config.gridDim = dim3(static_cast<unsigned>(session.multiprocessors / kParts * kParts));
   config.blockDim = dim3(kThreads);
   config.dynamicSmemBytes = static_cast<std::size_t>(shared_bytes(op.blocks, op.stages));
-  config.stream = session.stream;
   config.attrs = &cluster;
   config.numAttrs = 1;
   allow_shared_memory(kernel, kMostShared_bytes, "linear norm: shared memory");
@@ -360,7 +361,7 @@ bool launch(Operands& op, View<const bfloat16, 2> x, Context& context) {
   config.gridDim = dim3(static_cast<unsigned>(clusters * kParts));
   op.x = hopper::tile_map({x.data, {1, x.shape[0], x.shape[1]}, {x.stride[0], x.stride[0], 1}, x.device},
                           kTileRows / kParts);
-  check(cudaLaunchKernelEx(&config, kernel, op), "linear norm");
+  launch_early(kernel, config, session, "linear norm", op);
   return true;
 }
 

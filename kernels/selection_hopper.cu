@@ -5,6 +5,7 @@
 // they are written, and takes the tile into its states (selective_scan_moments_cuda.cuh).
 #include <limits>
 
+#include "kernels/cuda_launch.cuh"
 #include "kernels/hopper.cuh"
 #include "kernels/selection_cuda.hpp"
 #include "kernels/selective_scan_moments_cuda.cuh"
@@ -127,7 +128,6 @@ __device__ inline void load_weights(const Operands& op, Shared<kWarps>& shared) 
     }
     shared.dt_proj[i][thread] = {part[0], part[1], part[2], part[3]};
   }
-  shared.dt_bias[threadIdx.x] = op.dt_bias[threadIdx.x];
 }
 
 /// kMoments: for the states as well.
@@ -146,7 +146,6 @@ class Warp {
     moments::keep(row_of_tile_), moments::keep(row_of_x_dbl_), moments::keep(centring_);
   }
 
-  /// What need not wait for the weights.
   __device__ void start() {
     if (thread() == 0) {
       for (int i = 0; i < min(shared_.walk.tiles, kSlots); ++i) load(i);
@@ -336,12 +335,14 @@ __global__ void __launch_bounds__(kWarps * 32, kMostWarps / kWarps)
       shared.passed[slot].init(kWarps * 32);
     }
     hopper::fence_barriers();
-    shared.walk = make_walk<kOrder>(op.scan);
   }
+  load_weights(op, shared);
+  wait_for_turn();
+  if (threadIdx.x == 0) shared.walk = make_walk<kOrder>(op.scan);
+  shared.dt_bias[threadIdx.x] = op.dt_bias[threadIdx.x];
   __syncthreads();
   Warp<kWarps, kMoments, kOrder> warp(op, u, dt, shared);
   warp.start();
-  load_weights(op, shared);
   hopper::fence_shared_writes();
   __syncthreads();
   warp.run();
@@ -360,23 +361,22 @@ bool fits(const SelectionInput<bfloat16>& input, View<const bfloat16, 2> x_proj,
 }
 
 template <int kWarps, bool kMoments, Order kOrder>
-void launch(const Operands& op, const CUtensorMap& u, const CUtensorMap& dt, cudaStream_t stream) {
+void launch(const Operands& op, const CUtensorMap& u, const CUtensorMap& dt, Session& session) {
   const auto kernel = selection_kernel<kWarps, kMoments, kOrder>;
   allow_shared_memory(kernel, sizeof(Shared<kWarps>), "selection: shared memory");
   const auto blocks = static_cast<unsigned>(op.scan.segments * op.scan.lanes);
-  kernel<<<blocks, kWarps * 32, sizeof(Shared<kWarps>), stream>>>(op, u, dt);
-  check_launch("selection");
+  launch_early(kernel, blocks, kWarps * 32, sizeof(Shared<kWarps>), session, "selection", op, u, dt);
 }
 
 template <bool kMoments, Order kOrder>
-void launch(const Operands& op, const CUtensorMap& u, const CUtensorMap& dt, cudaStream_t stream) {
+void launch(const Operands& op, const CUtensorMap& u, const CUtensorMap& dt, Session& session) {
   switch (op.scan.channels / kWarpChannels) {
     case 16:
-      return launch<16, kMoments, kOrder>(op, u, dt, stream);
+      return launch<16, kMoments, kOrder>(op, u, dt, session);
     case 8:
-      return launch<8, kMoments, kOrder>(op, u, dt, stream);
+      return launch<8, kMoments, kOrder>(op, u, dt, session);
     default:
-      return launch<4, kMoments, kOrder>(op, u, dt, stream);
+      return launch<4, kMoments, kOrder>(op, u, dt, session);
   }
 }
 
@@ -416,16 +416,16 @@ bool selection_forward(const SelectionInput<bfloat16>& input, View<const bfloat1
   const CUtensorMap u = hopper::tile_map(input.u, kRows, kWarpChannels);
   const CUtensorMap dt = hopper::tile_map(output.dt, kRows, kWarpChannels);
   if (!wants_states) {
-    launch<false, Order::last_to_first>(op, u, dt, session.stream);
+    launch<false, Order::last_to_first>(op, u, dt, session);
     return true;
   }
   const Arena::Scope scope(context.scratch);
   const SegmentStates segments = take_segments(op.scan, output.segment_states, context);
   op.state = segments.state.data, op.sum_dt = segments.sum_dt.data;
   if (direction == Direction::forward) {
-    launch<true, Order::last_to_first>(op, u, dt, session.stream);
+    launch<true, Order::last_to_first>(op, u, dt, session);
   } else {
-    launch<true, Order::first_to_last>(op, u, dt, session.stream);
+    launch<true, Order::first_to_last>(op, u, dt, session);
   }
   connect_segments_forward(op.scan, input.state, segments, {}, context);
   return true;

@@ -8,6 +8,7 @@
 // all states of one channel, and sums over states take one exchange. A token's values replace the state kept
 // of it, which has been used by then. They are added up for the whole tile at once: over the threads of a
 // warp, then over the warps of the block, and over the blocks by a last kernel, always in the same order.
+#include "kernels/cuda_launch.cuh"
 #include "kernels/cuda_reduce.cuh"
 #include "kernels/selective_scan_backward_cuda.cuh"
 #include "kernels/selective_scan_cuda.hpp"
@@ -319,6 +320,7 @@ __global__ void __launch_bounds__(kScanThreads, 2)
     backward_scan(const __grid_constant__ ScanOperands<T> in,
                   const __grid_constant__ BackwardResults<T> results) {
   extern __shared__ __align__(16) unsigned char memory[];
+  wait_for_turn();
   BackwardScan<T, kFirstGroup>(in, results, *reinterpret_cast<Shared<T>*>(memory)).run();
 }
 
@@ -327,6 +329,7 @@ template <class T>
 __global__ void store_d_b_and_c(const __grid_constant__ ScanOperands<T> in, const float* of_blocks,
                                 std::int64_t channel_blocks, const __grid_constant__ Rows<T> d_b,
                                 const __grid_constant__ Rows<T> d_c) {
+  wait_for_turn();
   constexpr int kQuadsOfToken = kScanSums / 4;
   const std::int64_t i = std::int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
   const std::int64_t position = i / kQuadsOfToken;
@@ -384,16 +387,14 @@ void launch_backward(const ScanOperands<T>& in, const SelectiveScanGradient<T>& 
       .d_delta_bias = d_delta_bias.data};
   const auto kernel = in.first_state == 0 ? backward_scan<T, true> : backward_scan<T, false>;
   allow_shared_memory(kernel, sizeof(Shared<T>), "selective scan: shared memory");
-  kernel<<<scan_grid(in.lanes, in.channels, in.segments), kScanThreads, sizeof(Shared<T>), session.stream>>>(
-      in, results);
-  check_launch("selective scan backward");
+  launch_early(kernel, scan_grid(in.lanes, in.channels, in.segments), kScanThreads, sizeof(Shared<T>),
+               session, "selective scan backward", in, results);
   constexpr int kThreads = 256;
   const dim3 grid(static_cast<unsigned>(ceil_div(in.tokens * kScanSums / 4, kThreads)),
                   static_cast<unsigned>(std::min<std::int64_t>(in.lanes, 65535)));
-  store_d_b_and_c<<<grid, kThreads, 0, session.stream>>>(in, d_b_and_c.data, channel_blocks,
-                                                         Rows<T>(gradient.d_b, in.direction),
-                                                         Rows<T>(gradient.d_c, in.direction));
-  check_launch("selective scan backward: B and C");
+  launch_early(store_d_b_and_c<T>, grid, kThreads, 0, session, "selective scan backward: B and C", in,
+               d_b_and_c.data, channel_blocks, Rows<T>(gradient.d_b, in.direction),
+               Rows<T>(gradient.d_c, in.direction));
   add_row_sums({{d_a_log, gradient.d_a_log.columns(in.first_state, states)},
                 {d_d, gradient.d_d},  // zeros of groups after the first
                 {d_delta_bias, gradient.d_delta_bias}},

@@ -1,5 +1,6 @@
 #include <algorithm>
 
+#include "kernels/cuda_launch.cuh"
 #include "kernels/selective_scan_cuda.cuh"
 #include "kernels/selective_scan_cuda.hpp"
 #include "kernels/transfer.hpp"
@@ -34,15 +35,15 @@ struct States {
 struct Pieces {
   int count = 1, tokens = 0;    // of a segment, of each but the last
   States<float> state;          // handed on; of lane b in segment s: s * B + b
-  unsigned* started = nullptr;  // blocks
-  unsigned* done = nullptr;     // pieces, by the block that a whole segment would have in scan_grid
+  unsigned* started = nullptr;  // blocks; back to 0 with the last one
+  unsigned* done = nullptr;     // pieces, by the block that a whole segment would have in scan_grid; likewise
 };
 
 /// The calling block's number.
 __device__ inline unsigned take_number(const Pieces& pieces) {
   if (pieces.count == 1) return blockIdx.x;
   __shared__ unsigned number;
-  if (threadIdx.x == 0) number = atomicAdd(pieces.started, 1U);
+  if (threadIdx.x == 0) number = atomicInc(pieces.started, gridDim.x - 1);
   __syncthreads();
   return number;
 }
@@ -73,7 +74,7 @@ using ForwardLoader = TileLoader<T, kAccumulate ? 4 : 3, 2>;
 struct ForwardResults {
   States<const float> state_before;  // of lane b in segment s: s * B + b
   States<float> final_state;         // after the last segment; empty where it is known; may be state_before
-  float* checkpoints;                // [count, B, rows, D] or null; strides follow
+  float* checkpoints;                // [count, B, rows, D]; strides follow
   std::int64_t checkpoint_stride, checkpoint_lane_stride, checkpoint_row_stride;
   Pieces pieces = {};
 };
@@ -102,13 +103,14 @@ __device__ inline void store_checkpoint(const float (&h)[kScanStates], int state
   }
 }
 
-/// Every segment from the state before it. kAccumulate: `out` is added to.
-template <class T, bool kAccumulate>
+/// Every segment from the state before it. kAccumulate: `out` is added to. kKeeps: checkpoints.
+template <class T, bool kAccumulate, bool kKeeps>
 __global__ void __launch_bounds__(kScanThreads, kBlocksOfMultiprocessor)
     forward_scan(const __grid_constant__ ScanOperands<T> in, const Rows<T> out,
                  const __grid_constant__ ForwardResults results) {
   using Loader = ForwardLoader<T, kAccumulate>;
   extern __shared__ __align__(16) unsigned char memory[];
+  wait_for_turn();
   const Pieces& pieces = results.pieces;
   const unsigned number = take_number(pieces), of_segments = gridDim.x / pieces.count;
   const unsigned piece = number / of_segments, of_segment = number % of_segments;
@@ -176,7 +178,7 @@ __global__ void __launch_bounds__(kScanThreads, kBlocksOfMultiprocessor)
     loader.finish();
     loader.start(min(count - i - kScanTile_tokens, kScanTile_tokens), parity ^ 1);
     for (int part = 0; part < kScanTile_tokens && part < count - i; part += kCheckpoint_tokens) {
-      if (results.checkpoints != nullptr && exists) {
+      if (kKeeps && exists) {
         store_checkpoint<T>(h, min(states, kScanStates), checkpoint, results.checkpoint_row_stride);
         checkpoint += results.checkpoint_stride;
       }
@@ -189,6 +191,7 @@ __global__ void __launch_bounds__(kScanThreads, kBlocksOfMultiprocessor)
     }
   }
   const bool hands_on = piece + 1 < pieces.count;
+  if (!hands_on && piece > 0) set_done(pieces.done + of_segment, 0);  // for the next launch
   if (!hands_on && (results.final_state.data == nullptr || block.segment + 1 < in.segments)) return;
   const States<float> after = hands_on ? pieces.state : results.final_state;
   float* const to = after.at(hands_on ? row : block.lane, in.first_state, d);
@@ -206,9 +209,7 @@ Pieces take_pieces(const ScanOperands<T>& in, unsigned blocks, Context& context)
   const std::int64_t count = std::clamp<std::int64_t>(in.segment_tokens / kFewest_tokens, 1, kMost);
   if (in.segments == 1 || count == 1) return {};
   const std::int64_t tokens = ceil_div(in.segment_tokens, count * kScanTile_tokens) * kScanTile_tokens;
-  const auto counters = context.scratch.take<std::int32_t, 1>({std::int64_t{blocks} + 1});
-  fill(counters, 0, context);
-  const auto started = reinterpret_cast<unsigned*>(counters.data);
+  unsigned* const started = session_of(context).counters(std::int64_t{blocks} + 1);
   return {.count = static_cast<int>(ceil_div(in.segment_tokens, tokens)),
           .tokens = static_cast<int>(tokens),
           .state = context.scratch.take<float, 3>({in.segments * in.lanes, in.states, in.channels}),
@@ -216,9 +217,9 @@ Pieces take_pieces(const ScanOperands<T>& in, unsigned blocks, Context& context)
           .done = started + 1};
 }
 
-template <class T, bool kAccumulate>
+template <class T, bool kAccumulate, bool kKeeps>
 void launch(ScanOperands<T> in, const Rows<T>& out, const ForwardResults& results, Context& context) {
-  const auto kernel = forward_scan<T, kAccumulate>;
+  const auto kernel = forward_scan<T, kAccumulate, kKeeps>;
   constexpr std::size_t kShared_bytes = sizeof(typename ForwardLoader<T, kAccumulate>::Shared);
   if (kAccumulate) in.aligned = in.aligned && out.aligned();
   allow_shared_memory(kernel, kShared_bytes, "selective scan: shared memory");
@@ -227,8 +228,8 @@ void launch(ScanOperands<T> in, const Rows<T>& out, const ForwardResults& result
   ForwardResults all = results;
   all.pieces = take_pieces(in, grid.x, context);
   grid.x *= all.pieces.count;
-  kernel<<<grid, kScanThreads, kShared_bytes, stream_of(context)>>>(in, out, all);
-  check_launch("selective scan");
+  launch_early(kernel, grid, kScanThreads, kShared_bytes, session_of(context), "selective scan", in, out,
+               all);
 }
 
 }  // namespace
@@ -257,11 +258,14 @@ void selective_scan_forward(const SelectiveScanInput<T>& input, const SelectiveS
         View<const float, 3>(states.data, {in.segments * in.lanes, in.states, in.channels}, {});
   }
   const Rows<T> out(output.out, in.direction);
+  const bool keeps = !checkpoints.empty();
   for_each_state_group(in, [&](const ScanOperands<T>& group) {
     if (output.accumulate || group.first_state > 0) {
-      launch<T, true>(group, out, results, context);
+      keeps ? launch<T, true, true>(group, out, results, context)
+            : launch<T, true, false>(group, out, results, context);
     } else {
-      launch<T, false>(group, out, results, context);
+      keeps ? launch<T, false, true>(group, out, results, context)
+            : launch<T, false, false>(group, out, results, context);
     }
   });
 }

@@ -1,4 +1,5 @@
 // The first pass over the segments by moments: every warp brings its own tiles into shared memory.
+#include "kernels/cuda_launch.cuh"
 #include "kernels/selective_scan_moments_cuda.cuh"
 
 namespace longstrand::cuda {
@@ -106,6 +107,7 @@ __global__ void __launch_bounds__(kThreads, kScanBlocksOfMultiprocessor)
   extern __shared__ __align__(16) unsigned char memory[];
   constexpr bool kForward = kPass == Pass::forward;
   using Tile = Stage<kPass>;
+  wait_for_turn();
   const ScanBlock block(in);
   const int warp = static_cast<int>(threadIdx.x / 32), thread = static_cast<int>(threadIdx.x % 32);
   // Slow channels lie in the same place of all blocks (scan_channel_order): every scheduler gets some of
@@ -181,10 +183,10 @@ void launch(const ScanOperands<bfloat16>& in, const Rows<const bfloat16>& d_out,
   const auto kernel = scan_by_moments<kPass>;
   allow_shared_memory(kernel, sizeof(Shared<kPass>), "selective scan: shared memory");
   for_each_state_group(in, [&](const ScanOperands<bfloat16>& group) {
-    kernel<<<scan_grid(in.lanes, in.channels, in.segments), kThreads, sizeof(Shared<kPass>),
-             stream_of(context)>>>(group, d_out, segments.state.data, segments.sum_dt.data);
+    launch_early(kernel, scan_grid(in.lanes, in.channels, in.segments), kThreads, sizeof(Shared<kPass>),
+                 session_of(context), "selective scan: segments", group, d_out, segments.state.data,
+                 segments.sum_dt.data);
   });
-  check_launch("selective scan: segments");
 }
 
 }  // namespace

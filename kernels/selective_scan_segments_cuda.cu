@@ -1,5 +1,6 @@
 #include <algorithm>
 
+#include "kernels/cuda_launch.cuh"
 #include "kernels/selective_scan_cuda.cuh"
 #include "kernels/selective_scan_cuda.hpp"
 
@@ -207,6 +208,7 @@ __global__ void __launch_bounds__(32 * kMostSlices)
   const int slice = static_cast<int>(threadIdx.y);
   const bool exists = d < channels;
   const std::int64_t column = exists ? d : 0;
+  wait_for_turn();
   const float a = decay[n * decay_stride + column];
   const std::int64_t per_slice = ceil_div(segments, blockDim.y);
   const std::int64_t begin = slice * per_slice, end = min(begin + per_slice, segments);
@@ -255,11 +257,10 @@ void connect(const ScanOperands<T>& in, const SegmentStates& segments, bool reve
   const auto blocks = static_cast<unsigned>(ceil_div(in.channels, 32) * in.states * in.lanes);
   const auto slices = static_cast<unsigned>(
       std::clamp<std::int64_t>(ceil_div(in.segments, kSegmentsOfSlice), 1, kMostSlices));
-  connect_segments<<<blocks, dim3(32, slices), 0, stream_of(context)>>>(
-      segments.state.data, segments.sum_dt.data, in.decay, in.decay_stride, in.segments, in.lanes, in.states,
-      in.channels, reverse, initial.data, initial.stride[0], initial.stride[1], final.data, final.stride[0],
-      final.stride[1]);
-  check_launch("selective scan: connect the segments");
+  launch_early(connect_segments, blocks, dim3(32, slices), 0, session_of(context),
+               "selective scan: connect the segments", segments.state.data, segments.sum_dt.data, in.decay,
+               in.decay_stride, in.segments, in.lanes, in.states, in.channels, reverse, initial.data,
+               initial.stride[0], initial.stride[1], final.data, final.stride[0], final.stride[1]);
 }
 
 template <class T, Pass kPass>

@@ -33,12 +33,15 @@ void copy(const View<const T, Rank>& from, const View<T, Rank>& to, Context& con
   if (from.packed() && to.packed()) {
     detail::copy_runs(from.data, from.device, to.data, to.device,
                       {1, bytes(from.size()), bytes(from.size()), bytes(from.size())}, context);
-  } else if constexpr (Rank == 2) {
-    detail::copy_runs(from.data, from.device, to.data, to.device,
-                      {from.shape[0], bytes(from.shape[1]), bytes(from.stride[0]), bytes(to.stride[0])},
-                      context);
-  } else if constexpr (Rank > 2) {
-    for (std::int64_t i = 0; i < from.shape[0]; ++i) copy(from.index(i), to.index(i), context);
+  } else if constexpr (Rank >= 2) {
+    const auto row = from.index(0);
+    if (row.packed() && to.index(0).packed()) {
+      detail::copy_runs(from.data, from.device, to.data, to.device,
+                        {from.shape[0], bytes(row.size()), bytes(from.stride[0]), bytes(to.stride[0])},
+                        context);
+    } else {
+      for (std::int64_t i = 0; i < from.shape[0]; ++i) copy(from.index(i), to.index(i), context);
+    }
   }
 }
 template <class T, int Rank>
