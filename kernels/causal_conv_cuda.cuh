@@ -1,13 +1,18 @@
 // What both directions of the causal convolution share. The length of a lane is cut into runs of tokens. A
-// thread owns a packet of V neighbouring channels in one run: it walks along the run with the last K - 1
-// inputs in registers, and reads those before the run itself.
+// thread owns a packet of V neighbouring channels in one run: it walks along the run with the last K inputs
+// in registers, and reads those before the run itself. Its loop is unrolled by a multiple of K tokens, so
+// that token t has row t % K of such a window, and no row ever moves. What a step of the loop takes is loaded
+// during the one before.
 #pragma once
 
 #include <algorithm>
+#include <array>
 
 #include "kernels/causal_conv.hpp"
+#include "kernels/cuda_launch.cuh"
 #include "kernels/cuda_math.cuh"
 #include "kernels/cuda_packet.cuh"
+#include "kernels/cuda_reduce.cuh"
 #include "kernels/cuda_rows.cuh"
 
 namespace longstrand::cuda::conv {
@@ -27,6 +32,21 @@ struct Plan {
         packets(static_cast<int>(packet_count)),
         run_tokens(static_cast<int>(run)),
         runs(std::max<std::int64_t>(ceil_div(token_count, run), 1)) {}
+
+  /// One run for every thread that the device holds of `kernel` at a time, or where there is room for few, so
+  /// many that hardly any of them idle in the last round; of whole steps, `fewest` at least.
+  template <class Kernel>
+  static Plan of_residents(Kernel* kernel, const std::array<std::int64_t, 3>& shape, std::int64_t channels,
+                           std::int64_t step_tokens, std::int64_t fewest, const Session& session) {
+    const auto [lanes, tokens, all_channels] = shape;
+    const std::int64_t packets = all_channels / channels, threads_of_run = lanes * packets;
+    constexpr std::int64_t kFewRuns = 4;
+    std::int64_t threads = resident_blocks(kernel, kThreads, session) * kThreads;
+    if (threads < kFewRuns * threads_of_run) threads *= kFewRuns;
+    const std::int64_t runs = std::max<std::int64_t>(threads / threads_of_run, 1);
+    const std::int64_t steps = std::max(ceil_div(ceil_div(tokens, runs), step_tokens), fewest);
+    return {lanes, tokens, packets, steps * step_tokens};
+  }
 
   unsigned blocks() const { return static_cast<unsigned>(ceil_div(lanes * runs * packets, kThreads)); }
   unsigned blocks_of_one_run() const { return static_cast<unsigned>(ceil_div(lanes * packets, kThreads)); }
@@ -87,7 +107,7 @@ struct Run {
   }
 };
 
-/// The kernel of V channels.
+/// The kernel of V channels, times -log2(e): what it makes of x is then what exp2 takes for exp(-x).
 template <int K, int V>
 struct Taps {
   float weight[K][V];
@@ -97,58 +117,43 @@ struct Taps {
   __device__ Taps(const Inputs<T>& in, int channel) {
 #pragma unroll
     for (int i = 0; i < V; ++i) {
-      bias[i] = in.bias[channel + i];
+      bias[i] = -kLog2E * in.bias[channel + i];
 #pragma unroll
-      for (int k = 0; k < K; ++k) weight[k][i] = in.weight[(channel + i) * in.weight_stride + k];
+      for (int k = 0; k < K; ++k) weight[k][i] = -kLog2E * in.weight[(channel + i) * in.weight_stride + k];
     }
   }
-  /// bias + sum_k weight[k] x_{t - (K - 1) + k}, where `window` starts with the input at t - (K - 1).
-  __device__ float convolve(const float (*window)[V], int i) const {
+  /// bias + sum_k weight[k] x_{t - (K - 1) + k}, for a token t whose row of the window is t % K.
+  __device__ float convolve(const float (&window)[K][V], int t, int i) const {
     float sum = bias[i];
 #pragma unroll
-    for (int k = 0; k < K; ++k) sum += weight[k][i] * window[k][i];
+    for (int k = 0; k < K; ++k) sum = fmaf(weight[k][i], window[(t + 1 + k) % K][i], sum);
     return sum;
   }
-  /// sum_k weight[k] d_sum_{t + (K - 1) - k}, where `d_sums` starts with the gradient at t.
-  __device__ float correlate(const float (*d_sums)[V], int i) const {
+  /// sum_k weight[k] d_sum_{t - k}, likewise.
+  __device__ float correlate(const float (&d_sums)[K][V], int t, int i) const {
     float sum = 0.0F;
 #pragma unroll
-    for (int k = 0; k < K; ++k) sum += weight[k][i] * d_sums[K - 1 - k][i];
+    for (int k = 0; k < K; ++k) sum = fmaf(weight[k][i], d_sums[(t + K - k) % K][i], sum);
     return sum;
   }
 };
 
-template <int kRows, int V>
-__device__ void copy_rows(const float (*from)[V], float (*to)[V]) {
-#pragma unroll
-  for (int k = 0; k < kRows; ++k) {
-#pragma unroll
-    for (int i = 0; i < V; ++i) to[k][i] = from[k][i];
-  }
-}
-
-/// The K - 1 inputs walked before `token`, oldest first; those before the chunk are in its initial state. In
-/// reverse there is nothing behind the last valid token: `token` must not be further.
+/// The K - 1 inputs walked before `token`, oldest first, to rows 1 to K - 1; those before the chunk are in
+/// its initial state. In reverse there is nothing behind the last valid token: `token` must not be further.
 template <int K, int V, class T>
 __device__ void load_history(const Inputs<T>& in, std::int64_t lane, std::int64_t token, int channel,
-                             float (*history)[V]) {
+                             float (&window)[K][V]) {
   const std::int64_t first_place = in.first_place(lane);
 #pragma unroll
   for (int k = 0; k < K - 1; ++k) {
     const std::int64_t t = token - (K - 1) + k;
-    float(&row)[V] = history[k];
+    float(&row)[V] = window[k + 1];
     if (t >= 0) {
       load(in.x.at(lane, first_place + t, channel), row);
     } else {
       load(in.state.at(lane, t + K - 1, channel), row);
     }
   }
-}
-
-/// The derivative of x sigmoid(x).
-__device__ inline float silu_slope(float x) {
-  const float s = sigmoid(x);
-  return s * (1.0F + x * (1.0F - s));
 }
 
 /// Calls `launch` with the number of taps and the channels of a packet as constants.

@@ -21,16 +21,37 @@ bool rows_hold_packets(const View<T, Rank>& view) {
 
 // -- device side; `from` and `to` are aligned to the packet
 
+/// The elements of a pair; the first has the lower address.
+__device__ inline float first_of(std::uint32_t pair) { return __uint_as_float(pair << 16); }
+__device__ inline float second_of(std::uint32_t pair) { return __uint_as_float(pair & 0xFFFF0000U); }
+
 template <class T, int V>
 struct alignas(sizeof(T) * V) Packet {
   T element[V];
 };
 
 template <int V, class T>
-__device__ inline void load(const T* from, float (&to)[V]) {
-  const Packet<T, V> packet = *reinterpret_cast<const Packet<T, V>*>(from);
+__device__ inline Packet<T, V> packet_at(const T* from) {
+  return *reinterpret_cast<const Packet<T, V>*>(from);
+}
+template <int V, class T>
+__device__ inline void unpack(const Packet<T, V>& packet, float (&to)[V]) {
 #pragma unroll
   for (int i = 0; i < V; ++i) to[i] = to_float(packet.element[i]);
+}
+/// Words: the compiler would keep each half in a register of its own.
+template <>
+struct alignas(8) Packet<bfloat16, kPacket> {
+  std::uint32_t pair[2];
+};
+template <>
+__device__ inline void unpack(const Packet<bfloat16, kPacket>& packet, float (&to)[kPacket]) {
+  to[0] = first_of(packet.pair[0]), to[1] = second_of(packet.pair[0]);
+  to[2] = first_of(packet.pair[1]), to[3] = second_of(packet.pair[1]);
+}
+template <int V, class T>
+__device__ inline void load(const T* from, float (&to)[V]) {
+  unpack(packet_at<V>(from), to);
 }
 
 template <int V, class T>
@@ -41,11 +62,7 @@ __device__ inline void store(const float (&from)[V], T* to) {
   *reinterpret_cast<Packet<T, V>*>(to) = packet;
 }
 
-/// The elements of a pair; the first has the lower address.
-__device__ inline float first_of(std::uint32_t pair) { return __uint_as_float(pair << 16); }
-__device__ inline float second_of(std::uint32_t pair) { return __uint_as_float(pair & 0xFFFF0000U); }
-
-/// Such a pair of two, rounded by one instruction.
+/// Two as a pair, rounded by one instruction.
 __device__ inline std::uint32_t round_pair(float first, float second) {
   std::uint32_t pair;
   asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(second), "f"(first));
