@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "kernels/cuda_few_rows.cuh"
+#include "kernels/cuda_launch.cuh"
 #include "kernels/cuda_math.cuh"
 #include "kernels/cuda_mma.cuh"
 #include "kernels/cuda_packet.cuh"
@@ -87,32 +88,43 @@ __device__ inline int output_of(int tile, int column) {
   return tile / 4 * 32 + column / 2 * 8 + tile % 4 * 2 + column % 2;
 }
 
-/// The first two of `count` elements, zero where there are none. kPaired: `count` is even, `from` aligned to
-/// pairs.
+/// The first two of `count` elements, zero where there are none. kPaired: `from` is aligned to pairs, and
+/// there is something behind an odd one.
 template <bool kPaired>
-__device__ inline std::uint32_t load_pair(const bfloat16* from, int count) {
+__device__ __forceinline__ std::uint32_t load_pair(const bfloat16* from, int count) {
   if constexpr (kPaired) return count > 0 ? *reinterpret_cast<const std::uint32_t*>(from) : 0;
   const std::uint32_t first = count > 0 ? from[0].bits : 0, second = count > 1 ? from[1].bits : 0;
   return first | second << 16;
 }
 
-__device__ inline void load_outputs(const Operands& op, int block_output, const Outputs& to) {
-  const auto output = [&](int i) { return min(block_output + i, op.outputs - 1); };
+/// Of a block's outputs, the one that it counts as its i-th; the last one where there is none.
+__device__ inline int output_at(const Operands& op, int block_output, int i) {
+  return min(block_output + i, op.outputs - 1);
+}
+
+__device__ inline void load_bias(const Operands& op, int block_output, const Outputs& to) {
   for (int i = static_cast<int>(threadIdx.x); i < op.groups * kTiles * 4; i += kThreads) {
     const int group = i / (kTiles * 4), tile = i / 4 % kTiles, column = i % 4 * 2;
-    const float first = op.bias[output(group * kGroup + output_of(tile, column))];
-    const float second = op.bias[output(group * kGroup + output_of(tile, column + 1))];
+    const auto bias_of = [&](int of_tile) {
+      return op.bias[output_at(op, block_output, group * kGroup + output_of(tile, of_tile))];
+    };
+    const float first = bias_of(column), second = bias_of(column + 1);
     to.bias[i] = {first, second, first, second};
   }
+}
+
+__device__ inline void load_weight(const Operands& op, int block_output, const Outputs& to) {
+#pragma unroll 2
   for (int i = static_cast<int>(threadIdx.x); i < op.groups * op.steps * (kTiles / 2) * 32; i += kThreads) {
     const int thread = i % 32, pair = i / 32 % (kTiles / 2), step = i / (16 * kTiles) % op.steps;
     const int group = i / (16 * kTiles) / op.steps;
     std::uint32_t part[4];
 #pragma unroll
     for (int j = 0; j < 4; ++j) {
-      const int row = output(group * kGroup + output_of(2 * pair + j / 2, thread / 4));
+      const int row = output_at(op, block_output, group * kGroup + output_of(2 * pair + j / 2, thread / 4));
       const int input = step * kStep + thread % 4 * 2 + j % 2 * 8;
-      part[j] = load_pair<false>(op.weight + row * op.weight_stride + input, op.inputs - input);
+      part[j] = load_pair<true>(op.weight + row * op.weight_stride + input, op.inputs - input);
+      if (op.inputs - input == 1) part[j] &= 0xFFFFU;
     }
     to.weight[i] = {part[0], part[1], part[2], part[3]};
   }
@@ -153,27 +165,34 @@ class TileWalk {
     std::int64_t row = first + threadIdx.x % 32 / 4;
     const bfloat16* x = op_.x + row * op_.x_stride + input_;
     bfloat16* y = op_.y + row * op_.y_stride + output_;
-    std::uint32_t a[4], next[4];
-    load_rows(x, row, 0, next);
-    for (; first < op_.rows; first += stride, y += stride * op_.y_stride) {
-      const bfloat16* const from = x;
-      const std::int64_t here = row;
+    std::uint32_t ahead[kStepsAhead][4];
 #pragma unroll
-      for (int i = 0; i < 4; ++i) a[i] = next[i];
-      row += stride, x += stride * op_.x_stride;
-      load_rows(x, row, 0, next);  // a tile ahead
+    for (int step = 0; step < kStepsAhead; ++step) {
+      if (step < op_.steps) load_rows(x, row, step * kStep, ahead[step]);
+    }
+    for (; first < op_.rows; first += stride, y += stride * op_.y_stride) {
+      const bfloat16* const next = x + stride * op_.x_stride;
       float sum[kTiles][4];
       start(sum);
-      multiply(0, a, sum);
-      for (int step = 1; step < op_.steps; ++step) {
-        load_rows(from, here, step * kStep, a);
+#pragma unroll
+      for (int step = 0; step < kStepsAhead; ++step) {
+        if (step >= op_.steps) break;
+        multiply(step, ahead[step], sum);
+        load_rows(next, row + stride, step * kStep, ahead[step]);
+      }
+      for (int step = kStepsAhead; step < op_.steps; ++step) {
+        std::uint32_t a[4];
+        load_rows(x, row, step * kStep, a);
         multiply(step, a, sum);
       }
-      store(sum, here, y);
+      store(sum, row, y);
+      row += stride, x = next;
     }
   }
 
  private:
+  static constexpr int kStepsAhead = 4;  // of the next tile, which are loaded during the one before
+
   /// A of the step that begins with `input`.
   __device__ void load_rows(const bfloat16* x, std::int64_t row, int input, std::uint32_t (&a)[4]) const {
 #pragma unroll
@@ -232,7 +251,9 @@ __global__ void __launch_bounds__(kThreads, kBlocksOfMultiprocessor)
   extern __shared__ __align__(16) unsigned char memory[];
   const Outputs outputs(memory, op.groups);
   const int block_output = static_cast<int>(blockIdx.y) * op.groups * kGroup;
-  load_outputs(op, block_output, outputs);
+  load_weight(op, block_output, outputs);
+  wait_for_turn();
+  load_bias(op, block_output, outputs);
   __syncthreads();
   const int warp = static_cast<int>(threadIdx.x) / 32;
   const int group = warp % op.groups, tiles_at_once = kWarps / op.groups, tile = warp / op.groups;
@@ -275,8 +296,8 @@ void linear_softplus_forward(View<const bfloat16, 2> x, View<const bfloat16, 2> 
   const std::int64_t tiles = ceil_div(op.rows, kRows * (kWarps / op.groups));
   const std::int64_t resident = std::int64_t{session_of(context).multiprocessors} * kBlocksOfMultiprocessor;
   const auto rows = static_cast<unsigned>(std::clamp<std::int64_t>(resident / columns, 1, tiles));
-  kernel<<<dim3(rows, columns), kThreads, shared_bytes, stream_of(context)>>>(op);
-  check_launch("linear softplus");
+  launch_early(kernel, dim3(rows, columns), kThreads, shared_bytes, session_of(context), "linear softplus",
+               op);
 }
 
 }  // namespace longstrand::cuda

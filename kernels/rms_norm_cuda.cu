@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "kernels/check.hpp"
+#include "kernels/cuda_launch.cuh"
 #include "kernels/cuda_packet.cuh"
 #include "kernels/cuda_reduce.cuh"
 #include "kernels/rms_norm_cuda.hpp"
@@ -39,8 +40,8 @@ void with_layout(std::int64_t channels, bool packets, const Launch& launch) {
   };
   const bool done = packets ? fits(Layout<kPacket, 8, 1>()) || fits(Layout<kPacket, 16, 1>()) ||
                                   fits(Layout<kPacket, 32, 1>()) || fits(Layout<kPacket, 32, 2>()) ||
-                                  fits(Layout<kPacket, 32, 4>()) || fits(Layout<kPacket, 32, 8>()) ||
-                                  fits(Layout<kPacket, 256, 4>())
+                                  fits(Layout<kPacket, 32, 4>()) || fits(Layout<kPacket, 32, 6>()) ||
+                                  fits(Layout<kPacket, 32, 8>()) || fits(Layout<kPacket, 256, 4>())
                             : fits(Layout<1, 32, 8>()) || fits(Layout<1, 256, 16>());
   if (!done) {
     throw std::logic_error(
@@ -67,6 +68,7 @@ struct ForwardOperands {
 template <class T, class L>
 __global__ void __launch_bounds__(L::threads) forward_kernel(ForwardOperands<T> op) {
   constexpr int kElements = L::elements;
+  wait_for_turn();
   const std::int64_t row = std::int64_t{blockIdx.x} * L::groups + L::group_index();
   if (row >= op.rows) return;
   const float* residual = op.residual + row * op.residual_stride;
@@ -183,6 +185,7 @@ __device__ void backward_row(const BackwardOperands<T>& op, std::int64_t row,
 
 template <class T, class L>
 __global__ void __launch_bounds__(L::threads) backward_kernel(BackwardOperands<T> op) {
+  wait_for_turn();
   float d_weight[L::packets][L::elements] = {};
   const std::int64_t step = std::int64_t{gridDim.x} * L::groups;
   for (std::int64_t row = std::int64_t{blockIdx.x} * L::groups + L::group_index(); row < op.rows; row += step)
@@ -229,12 +232,11 @@ void rms_norm_forward(View<const float, 2> residual, View<const T, 2> hidden, Vi
   const bool packets = channels % kPacket == 0 && rows_hold_packets(residual) && rows_hold_packets(hidden) &&
                        rows_hold_packets(weight) && rows_hold_packets(output.residual) &&
                        rows_hold_packets(output.normed);
-  const cudaStream_t stream = stream_of(context);
+  Session& session = session_of(context);
   with_layout(channels, packets, [&]<class L>(L) {
     const auto blocks = static_cast<unsigned>(ceil_div(op.rows, L::groups));
-    forward_kernel<T, L><<<blocks, L::threads, 0, stream>>>(op);
+    launch_early(forward_kernel<T, L>, blocks, L::threads, 0, session, "RMSNorm", op);
   });
-  check_launch("RMSNorm");
 }
 
 template <class T>
@@ -266,9 +268,9 @@ void rms_norm_backward(View<const float, 2> residual, View<const float, 1> weigh
         std::min(ceil_div(op.rows, L::groups), resident_blocks(backward_kernel<T, L>, L::threads, session));
     parts = context.scratch.take<float, 2>({blocks, op.channels});
     op.d_weight_parts = parts.data;
-    backward_kernel<T, L><<<static_cast<unsigned>(blocks), L::threads, 0, session.stream>>>(op);
+    launch_early(backward_kernel<T, L>, static_cast<unsigned>(blocks), L::threads, 0, session,
+                 "gradient of RMSNorm", op);
   });
-  check_launch("gradient of RMSNorm");
   add_row_sums({{parts, gradient.d_weight}}, context);
 }
 
