@@ -81,6 +81,10 @@ LONGSTRAND_FORWARD(cublasStatus_t, cublasLtMatmulAlgoCheck,
                     cublasLtMatrixLayout_t b, cublasLtMatrixLayout_t c, cublasLtMatrixLayout_t d,
                     const cublasLtMatmulAlgo_t* algorithm, cublasLtMatmulHeuristicResult_t* result),
                    (handle, product, a, b, c, d, algorithm, result))
+LONGSTRAND_FORWARD(cublasStatus_t, cublasLtMatmulAlgoConfigGetAttribute,
+                   (const cublasLtMatmulAlgo_t* algorithm, cublasLtMatmulAlgoConfigAttributes_t which, void* value,
+                    size_t size, size_t* written),
+                   (algorithm, which, value, size, written))
 LONGSTRAND_FORWARD(cublasStatus_t, cublasLtMatmul,
                    (cublasLtHandle_t handle, cublasLtMatmulDesc_t product, const void* alpha, const void* a,
                     cublasLtMatrixLayout_t a_layout, const void* b, cublasLtMatrixLayout_t b_layout, const void* beta,

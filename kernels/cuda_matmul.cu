@@ -1,7 +1,9 @@
 // cuBLASLt reads columns one after the other. A matrix stored row by row is its transpose to cuBLASLt, so
 // that c = op(a) op(b) is asked for as c^T = op(b)^T op(a)^T: b goes first, and both keep their flags.
 #include <algorithm>
+#include <array>
 #include <bit>
+#include <cmath>
 #include <utility>
 
 #include "kernels/cuda_matmul.cuh"
@@ -54,16 +56,40 @@ cublasLtMatmulPreferenceOpaque_t preference(const MatmulShape& shape, const Sess
   return result;
 }
 
+bool splits_sums(const cublasLtMatmulHeuristicResult_t& result) {
+  std::int32_t parts = 0;
+  std::size_t written = 0;
+  check(cublasLtMatmulAlgoConfigGetAttribute(&result.algo, CUBLASLT_ALGO_CONFIG_SPLITK_NUM, &parts,
+                                             sizeof parts, &written),
+        "read an algorithm");
+  return parts > 1;
+}
+
+/// The share of the multiprocessors that are busy, all rounds of blocks taken together.
+float busy_share(const cublasLtMatmulHeuristicResult_t& result) {
+  return result.wavesCount / std::max(1.0F, std::ceil(result.wavesCount));
+}
+
+constexpr float kBusy = 0.85F;
+
+/// cuBLASLt's own choice, but for a sum that it would split although the GPU is all but busy without that:
+/// then the step that adds up the parts costs more than it gains.
 cublasLtMatmulAlgo_t choose(const MatmulShape& shape, const Session& session) {
   Problem problem(shape);
   cublasLtMatmulPreferenceOpaque_t wishes = preference(shape, session);
-  cublasLtMatmulHeuristicResult_t best{};
+  constexpr int kMost = 8;
+  std::array<cublasLtMatmulHeuristicResult_t, kMost> results{};  // the best one first
   int found = 0;
   check(cublasLtMatmulAlgoGetHeuristic(session.blas, &problem.operation, &problem.first, &problem.second,
-                                       &problem.result, &problem.result, &wishes, 1, &best, &found),
+                                       &problem.result, &problem.result, &wishes, kMost, results.data(),
+                                       &found),
         "choose an algorithm");
-  check(found == 0 ? CUBLAS_STATUS_NOT_SUPPORTED : best.state, "choose an algorithm");
-  return best.algo;
+  check(found == 0 ? CUBLAS_STATUS_NOT_SUPPORTED : results[0].state, "choose an algorithm");
+  if (!splits_sums(results[0])) return results[0].algo;
+  const auto whole = std::find_if(results.begin(), results.begin() + found, [](const auto& result) {
+    return result.state == CUBLAS_STATUS_SUCCESS && !splits_sums(result) && busy_share(result) >= kBusy;
+  });
+  return whole == results.begin() + found ? results[0].algo : whole->algo;
 }
 
 /// Whether an algorithm chosen for another number of tokens can be used.
