@@ -133,12 +133,16 @@ template <int K, int V, class T>
 __device__ void write_parts(const Operands<T>& op, std::int64_t row, int first_channel,
                             const Walk<K, V>& walk) {
   const std::int64_t channel = row * op.channels + first_channel;
+  float d_bias[V];
 #pragma unroll
   for (int i = 0; i < V; ++i) {
-    op.d_bias_parts[channel + i] = -kLog2E * walk.d_bias[i];
+    d_bias[i] = -kLog2E * walk.d_bias[i];
+    float d_weight[K];
 #pragma unroll
-    for (int k = 0; k < K; ++k) op.d_weight_parts[(channel + i) * K + k] = -kLog2E * walk.d_weight[k][i];
+    for (int k = 0; k < K; ++k) d_weight[k] = -kLog2E * walk.d_weight[k][i];
+    conv::store_row<V>(d_weight, op.d_weight_parts + (channel + i) * K);
   }
+  store(d_bias, op.d_bias_parts + channel);
 }
 
 template <int K, int V, class T>

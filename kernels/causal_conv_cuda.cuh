@@ -107,6 +107,26 @@ struct Run {
   }
 };
 
+/// K values of a channel. Where channels are taken in packets (V > 1), those of four taps are one.
+template <int V, int K>
+__device__ inline void load_row(const float* from, float (&to)[K]) {
+  if constexpr (V > 1 && K == kPacket) {
+    load(from, to);
+  } else {
+#pragma unroll
+    for (int k = 0; k < K; ++k) to[k] = from[k];
+  }
+}
+template <int V, int K>
+__device__ inline void store_row(const float (&from)[K], float* to) {
+  if constexpr (V > 1 && K == kPacket) {
+    store(from, to);
+  } else {
+#pragma unroll
+    for (int k = 0; k < K; ++k) to[k] = from[k];
+  }
+}
+
 /// The kernel of V channels, times -log2(e): what it makes of x is then what exp2 takes for exp(-x).
 template <int K, int V>
 struct Taps {
@@ -115,11 +135,15 @@ struct Taps {
 
   template <class T>
   __device__ Taps(const Inputs<T>& in, int channel) {
+    float biases[V];
+    load(in.bias + channel, biases);
 #pragma unroll
     for (int i = 0; i < V; ++i) {
-      bias[i] = -kLog2E * in.bias[channel + i];
+      bias[i] = -kLog2E * biases[i];
+      float of_channel[K];
+      load_row<V>(in.weight + (channel + i) * in.weight_stride, of_channel);
 #pragma unroll
-      for (int k = 0; k < K; ++k) weight[k][i] = -kLog2E * in.weight[(channel + i) * in.weight_stride + k];
+      for (int k = 0; k < K; ++k) weight[k][i] = -kLog2E * of_channel[k];
     }
   }
   /// bias + sum_k weight[k] x_{t - (K - 1) + k}, for a token t whose row of the window is t % K.
@@ -179,8 +203,9 @@ void with_constants(std::int64_t taps, bool packets, const Launch& launch) {
 
 template <class T>
 bool rows_hold_packets(const CausalConvInput<T>& input) {
+  const bool taps = input.weight.shape[1] != kPacket || cuda::rows_hold_packets(input.weight);
   return input.x.shape[2] % kPacket == 0 && cuda::rows_hold_packets(input.x) &&
-         cuda::rows_hold_packets(input.state);
+         cuda::rows_hold_packets(input.state) && cuda::rows_hold_packets(input.bias) && taps;
 }
 
 }  // namespace longstrand::cuda::conv

@@ -148,9 +148,12 @@ __device__ inline void store_piece(const float (&sum)[8], bfloat16* to, int coun
   }
 }
 
-/// A thread's part of a warp's tiles: it has two rows of each, 8 apart, and 8 of every 32 outputs. kAligned:
-/// rows of x can be read by two elements, those of y be written by eight.
-template <bool kAligned>
+/// How operands lie: anyhow; rows of x begin at whole pairs of elements, those of y at eights; and there are
+/// whole steps of inputs.
+enum class Layout { any, packets, whole_steps };
+
+/// A thread's part of a warp's tiles: it has two rows of each, 8 apart, and 8 of every 32 outputs.
+template <Layout kLayout>
 class TileWalk {
  public:
   __device__ TileWalk(const Operands& op, const Outputs& outputs, int group, int first_output)
@@ -163,42 +166,49 @@ class TileWalk {
   /// Tiles from row `first` on, `stride` rows apart.
   __device__ void run(std::int64_t first, std::int64_t stride) {
     std::int64_t row = first + threadIdx.x % 32 / 4;
-    const bfloat16* x = op_.x + row * op_.x_stride + input_;
     bfloat16* y = op_.y + row * op_.y_stride + output_;
     std::uint32_t ahead[kStepsAhead][4];
+    go_to(row);
 #pragma unroll
     for (int step = 0; step < kStepsAhead; ++step) {
-      if (step < op_.steps) load_rows(x, row, step * kStep, ahead[step]);
+      if (step < op_.steps) load_rows(step, ahead[step]);
     }
-    for (; first < op_.rows; first += stride, y += stride * op_.y_stride) {
-      const bfloat16* const next = x + stride * op_.x_stride;
+    for (; first < op_.rows; first += stride, row += stride, y += stride * op_.y_stride) {
       float sum[kTiles][4];
       start(sum);
+#pragma unroll 1
+      for (int step = kStepsAhead; step < op_.steps; ++step) {
+        std::uint32_t a[4];
+        load_rows(step, a);
+        multiply(step, a, sum);
+      }
+      go_to(row + stride);
 #pragma unroll
       for (int step = 0; step < kStepsAhead; ++step) {
         if (step >= op_.steps) break;
         multiply(step, ahead[step], sum);
-        load_rows(next, row + stride, step * kStep, ahead[step]);
-      }
-      for (int step = kStepsAhead; step < op_.steps; ++step) {
-        std::uint32_t a[4];
-        load_rows(x, row, step * kStep, a);
-        multiply(step, a, sum);
+        load_rows(step, ahead[step]);
       }
       store(sum, row, y);
-      row += stride, x = next;
     }
   }
 
  private:
   static constexpr int kStepsAhead = 4;  // of the next tile, which are loaded during the one before
 
-  /// A of the step that begins with `input`.
-  __device__ void load_rows(const bfloat16* x, std::int64_t row, int input, std::uint32_t (&a)[4]) const {
+  /// To row `row` and the one 8 further; the last one where there is none.
+  __device__ void go_to(std::int64_t row) {
+#pragma unroll
+    for (int i = 0; i < 2; ++i) x_[i] = op_.x + min(row + i * 8, op_.rows - 1) * op_.x_stride + input_;
+  }
+
+  /// A of a step.
+  __device__ void load_rows(int step, std::uint32_t (&a)[4]) const {
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
-      const int left = row + i % 2 * 8 < op_.rows ? op_.inputs - input_ - input - i / 2 * 8 : 0;
-      a[i] = load_pair<kAligned>(x + i % 2 * 8 * op_.x_stride + input + i / 2 * 8, left);
+      const int input = step * kStep + i / 2 * 8;
+      const int left = kLayout == Layout::whole_steps ? kStep : op_.inputs - input_ - input;
+      a[i] = load_pair<kLayout != Layout::any>(x_[i % 2] + input, left);
     }
   }
 
@@ -231,21 +241,22 @@ class TileWalk {
 #pragma unroll
         for (int j = 0; j < 8; ++j) piece[j] = sum[half * 4 + j / 2][i * 2 + j % 2];
         if (row + i * 8 < op_.rows && left > 0) {
-          store_piece<kAligned>(piece, y + i * 8 * op_.y_stride + half * 32, left);
+          store_piece<kLayout != Layout::any>(piece, y + i * 8 * op_.y_stride + half * 32, left);
         }
       }
     }
   }
 
   const Operands& op_;
-  const unsigned bias_;  // in shared memory
+  const bfloat16* x_[2];  // the thread's rows
+  const unsigned bias_;   // in shared memory
   const Fragments* const weight_;
   const int input_, output_;  // the thread's first
 };
 
 /// A block takes op.groups groups of outputs by blockIdx.y, and with its warps, one a group, as many tiles of
 /// rows at a time as they are for.
-template <bool kAligned>
+template <Layout kLayout>
 __global__ void __launch_bounds__(kThreads, kBlocksOfMultiprocessor)
     linear_softplus_kernel(const __grid_constant__ Operands op) {
   extern __shared__ __align__(16) unsigned char memory[];
@@ -259,7 +270,7 @@ __global__ void __launch_bounds__(kThreads, kBlocksOfMultiprocessor)
   const int group = warp % op.groups, tiles_at_once = kWarps / op.groups, tile = warp / op.groups;
   const int first_output = block_output + group * kGroup;
   if (tile >= tiles_at_once || first_output >= op.outputs) return;
-  TileWalk<kAligned>(op, outputs, group, first_output)
+  TileWalk<kLayout>(op, outputs, group, first_output)
       .run((std::int64_t{blockIdx.x} * tiles_at_once + tile) * kRows,
            std::int64_t{gridDim.x} * tiles_at_once * kRows);
 }
@@ -283,9 +294,11 @@ void linear_softplus_forward(View<const bfloat16, 2> x, View<const bfloat16, 2> 
               .outputs = static_cast<int>(y.shape[1]),
               .steps = static_cast<int>(ceil_div(x.shape[1], kStep)),
               .groups = 0};
-  const bool aligned =
+  const bool packets =
       x.shape[1] % 2 == 0 && rows_hold_packets<2>(x) && y.shape[1] % 8 == 0 && rows_hold_packets<8>(y);
-  const auto kernel = aligned ? linear_softplus_kernel<true> : linear_softplus_kernel<false>;
+  const auto kernel = !packets                  ? linear_softplus_kernel<Layout::any>
+                      : x.shape[1] % kStep == 0 ? linear_softplus_kernel<Layout::whole_steps>
+                                                : linear_softplus_kernel<Layout::packets>;
   const int group_bytes = Outputs::bytes_of_group(op.steps);
   const auto all_groups = static_cast<int>(ceil_div(y.shape[1], kGroup));
   op.groups = std::max(1, std::min({all_groups, kMostGroups, kMostShared_bytes / group_bytes}));

@@ -22,6 +22,8 @@ struct Layout {
   static constexpr int threads = kGroup < 128 ? 128 : kGroup;  // of a block
   static constexpr int groups = threads / kGroup;
   static constexpr int widest = kElements * kGroup * kPackets;
+  /// Of a multiprocessor that backward shall fit, with four registers an element and some more.
+  static constexpr int blocks = 65536 / (threads * (32 + 4 * kElements * kPackets));
 
   /// The first channel of the thread's packet `p`.
   __device__ static int channel(int p) {
@@ -184,7 +186,7 @@ __device__ void backward_row(const BackwardOperands<T>& op, std::int64_t row,
 }
 
 template <class T, class L>
-__global__ void __launch_bounds__(L::threads) backward_kernel(BackwardOperands<T> op) {
+__global__ void __launch_bounds__(L::threads, L::blocks) backward_kernel(BackwardOperands<T> op) {
   wait_for_turn();
   float d_weight[L::packets][L::elements] = {};
   const std::int64_t step = std::int64_t{gridDim.x} * L::groups;
@@ -268,9 +270,10 @@ void rms_norm_backward(View<const float, 2> residual, View<const float, 1> weigh
         std::min(ceil_div(op.rows, L::groups), resident_blocks(backward_kernel<T, L>, L::threads, session));
     parts = context.scratch.take<float, 2>({blocks, op.channels});
     op.d_weight_parts = parts.data;
-    launch_early(backward_kernel<T, L>, static_cast<unsigned>(blocks), L::threads, 0, session,
-                 "gradient of RMSNorm", op);
+    // Not early: its blocks would not spread evenly where others are still there.
+    backward_kernel<T, L><<<static_cast<unsigned>(blocks), L::threads, 0, session.stream>>>(op);
   });
+  check_launch("gradient of RMSNorm");
   add_row_sums({{parts, gradient.d_weight}}, context);
 }
 
