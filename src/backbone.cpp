@@ -109,6 +109,30 @@ void Backbone<T>::layer_kept(int index, View<float, 3> residual, View<T, 3> hidd
 }
 
 template <class T>
+void Backbone<T>::layer_output(int index, View<float, 3> residual, View<const T, 3> below, View<T, 3> out,
+                               View<float, 2> state, View<const std::int64_t, 1> valid, const Trail& trail,
+                               Context& context) const {
+  const Arena::Scope scope(context.scratch);
+  const auto normed = context.scratch.take<T, 3>(out.shape);
+  norm(index, residual, below, residual, normed, context);
+  mixers_[index]->project_and_forward(Direction::forward, normed, {}, state, valid, out, nullptr, trail,
+                                      context);
+}
+
+template <class T>
+void Backbone<T>::layer_again(int index, View<float, 3> residual, View<float, 2> state,
+                              View<const std::int64_t, 1> valid, Arena& keep, Saved& saved,
+                              const Trail& trail, Context& context) const {
+  const Mixer<T>& mixer = *mixers_[index];
+  saved.normed = keep.take<T, 3>(residual.shape);
+  saved.projected = keep.take<T, 3>({residual.shape[0], residual.shape[1], mixer.projected_width()});
+  saved.residual = residual;
+  norm(index, residual, {}, residual, saved.normed, context);
+  saved.mixer = mixer.project_and_forward(Direction::forward, saved.normed, saved.projected, state, valid, {},
+                                          &keep, trail, context);
+}
+
+template <class T>
 void Backbone<T>::finish(View<const float, 3> residual, View<const T, 3> hidden, View<float, 3> total,
                          View<T, 3> out, Context& context) const {
   norm(layers(), residual, hidden, total, out, context);

@@ -75,6 +75,15 @@ class Backbone {
   void layer_kept(int index, View<float, 3> residual, View<T, 3> hidden, View<float, 2> state,
                   View<const std::int64_t, 1> valid, Arena& keep, Saved& saved, const Trail& trail,
                   Context& context) const;
+  /// As layer_kept but that nothing is kept: residual receives `below`, the output of the layer before, and
+  /// `out` this layer's.
+  void layer_output(int index, View<float, 3> residual, View<const T, 3> below, View<T, 3> out,
+                    View<float, 2> state, View<const std::int64_t, 1> valid, const Trail& trail,
+                    Context& context) const;
+  /// As layer_kept without an output, of a residual that has all that the layer takes.
+  void layer_again(int index, View<float, 3> residual, View<float, 2> state,
+                   View<const std::int64_t, 1> valid, Arena& keep, Saved& saved, const Trail& trail,
+                   Context& context) const;
   /// The final norm.
   void finish(View<const float, 3> residual, View<const T, 3> hidden, View<float, 3> total, View<T, 3> out,
               Context& context) const;

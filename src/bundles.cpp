@@ -40,9 +40,10 @@ std::vector<Bundle> bundle_up(std::span<const TrainingSequence> batch, const Bun
     Bundle& bundle = bundles.back();
     bundle.sequences.push_back(sequence);
     bundle.longest = sequence->length;  // sorted, or alone
-    bundle.chunk_tokens = bundle.lanes() * bundle.longest <= limits.whole_tokens
-                              ? bundle.longest
-                              : even_chunk_tokens(bundle.longest, limits.chunk_tokens);
+    const bool whole = bundle.lanes() * bundle.longest <= limits.whole_tokens;
+    bundle.by_layers = !whole && bundle.longest <= limits.by_layers_tokens;
+    const std::int64_t most = bundle.by_layers ? limits.by_layers_chunk_tokens : limits.chunk_tokens;
+    bundle.chunk_tokens = whole ? bundle.longest : even_chunk_tokens(bundle.longest, most);
     ++lane;
   }
   return bundles;

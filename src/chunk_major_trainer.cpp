@@ -3,6 +3,10 @@
 // time keeping activations, and walked back, the gradient of the state going from each chunk to the one
 // before it.
 //
+// Where the outputs of all layers have room for all chunks, these go through the layers together instead, one
+// layer after the other. Then no chunk goes ahead, only one layer's activations are kept at a time, of long
+// chunks, and the way back begins where the way forward ended.
+//
 // Boundary states of very long sequences would grow with their length. So only so many are kept a level: a
 // longer range is split into at most that many equal parts, the state is kept where each part begins, and the
 // parts are taken last to first in the same way. Every level costs one more forward pass and no more memory.
@@ -10,6 +14,7 @@
 #include <deque>
 #include <optional>
 
+#include "kernels/elementwise.hpp"
 #include "kernels/transfer.hpp"
 #include "kernels/wavefront.hpp"
 #include "src/training_head.hpp"
@@ -27,18 +32,26 @@ struct Limits {
   std::int64_t trails_bytes = 0;
 };
 
+/// What a model takes: for backward, a token of all layers, and of one; the same by layers, of all outputs
+/// and the streams between the layers; a lane's state.
+struct Bytes {
+  std::int64_t saved = 0, of_layer = 0;
+  std::int64_t of_outputs = 0;
+  std::int64_t state = 0;
+};
+
 /// Chunks long enough for the products to run at full speed, short enough for a layer's activations to stay
 /// in cache. A sequence whose activations take little runs as one chunk, which spares the pass for boundary
 /// states: a quarter faster. The same for any number of threads, on which no result may depend.
-Limits cpu_limits(std::int64_t saved_bytes_per_token) {
-  return {.bundles = {.lanes = 1, .whole_tokens = 64 * kMiB / saved_bytes_per_token, .chunk_tokens = 512},
+Limits cpu_limits(const Bytes& bytes) {
+  return {.bundles = {.lanes = 1, .whole_tokens = 64 * kMiB / bytes.saved, .chunk_tokens = 512},
           .kept_states = 128};
 }
 
 /// A GPU does not mind whether tokens are of one sequence or of many, but wants many at a time: an H200 takes
 /// 20 to 30 % longer for each of 25 Ki tokens of d_model 256 than for each of 128 Ki. What is kept of a chunk
 /// is about nine tenths of all memory, weights and optimizer aside.
-Limits gpu_limits(std::int64_t saved_bytes_per_token, std::int64_t state_bytes, std::int64_t memory_bytes) {
+Limits gpu_limits(const Bytes& bytes, std::int64_t memory_bytes) {
   // Up to here, spare the second forward pass: 350,000 tokens of d_model 256, 8 layers, bfloat16.
   constexpr std::int64_t kWhole_bytes = 24 * kGiB;
   // Else this is enough, 72 Ki tokens of that model, where one pass over 2^20 tokens would keep 71 GiB,
@@ -50,29 +63,38 @@ Limits gpu_limits(std::int64_t saved_bytes_per_token, std::int64_t state_bytes, 
   constexpr std::int64_t kStates_bytes = 2 * kGiB;
   constexpr std::int64_t kFewestStates = 128, kMostStates = 4 * kKiB;
   constexpr std::int64_t kTrails_bytes = 7 * kGiB / 8;  // of 28 such chunks
+  // Up to here, layer by layer: 130,000 tokens of d_model 768, 24 layers, bfloat16, or 960,000 of the first,
+  constexpr std::int64_t kByLayers_bytes = 11 * kGiB / 2;
+  // and of a layer at a time so much: 69,000 and 207,000 tokens.
+  constexpr std::int64_t kLayer_bytes = 7 * kGiB / 4;
   const auto tokens_of = [&](std::int64_t size_bytes, std::int64_t share) {
-    return std::min(size_bytes, memory_bytes / share) / saved_bytes_per_token;
+    return std::min(size_bytes, memory_bytes / share) / bytes.saved;
   };
   std::int64_t chunk =
       std::max(tokens_of(kChunk_bytes, 8), std::min(kFewest_tokens, tokens_of(kLargestChunk_bytes, 4)));
   if (chunk > kKiB) chunk -= chunk % kKiB;
   return {.bundles = {.lanes = kLanes,
                       .whole_tokens = tokens_of(kWhole_bytes, 4),
-                      .chunk_tokens = std::max<std::int64_t>(chunk, 1)},
-          .kept_states = std::clamp(std::min(kStates_bytes, memory_bytes / 16) / state_bytes, kFewestStates,
+                      .chunk_tokens = std::max<std::int64_t>(chunk, 1),
+                      .by_layers_tokens = std::min(kByLayers_bytes, memory_bytes / 16) / bytes.of_outputs,
+                      .by_layers_chunk_tokens = std::max<std::int64_t>(
+                          std::min(kLayer_bytes, memory_bytes / 64) / bytes.of_layer, 1)},
+          .kept_states = std::clamp(std::min(kStates_bytes, memory_bytes / 16) / bytes.state, kFewestStates,
                                     kMostStates),
           .trails_bytes = std::min(kTrails_bytes, memory_bytes / 16)};
 }
 
-Limits limits_for(const ExecutionOptions& execution, std::int64_t saved_bytes_per_token,
-                  std::int64_t state_bytes) {
+Limits limits_for(const ExecutionOptions& execution, const Bytes& bytes) {
   Limits limits = execution.device.kind == DeviceKind::cuda
-                      ? gpu_limits(saved_bytes_per_token, state_bytes, device_memory_bytes(execution.device))
-                      : cpu_limits(saved_bytes_per_token);
-  if (execution.lanes > 0) limits.bundles.lanes = execution.lanes;
+                      ? gpu_limits(bytes, device_memory_bytes(execution.device))
+                      : cpu_limits(bytes);
+  BundleLimits& bundles = limits.bundles;
+  if (execution.lanes > 0) bundles.lanes = execution.lanes;
   if (execution.chunk_tokens > 0) {
-    limits.bundles.chunk_tokens = limits.bundles.whole_tokens = execution.chunk_tokens;
+    bundles.chunk_tokens = bundles.whole_tokens = bundles.by_layers_chunk_tokens = execution.chunk_tokens;
+    bundles.by_layers_tokens = 0;
   }
+  if (execution.by_layers_tokens >= 0) bundles.by_layers_tokens = execution.by_layers_tokens;
   return limits;
 }
 
@@ -101,7 +123,7 @@ class ChunkMajorTrainer final : public Trainer::Engine {
                   workers_.main_context()),
         head_(make_training_head<T>(model, weights_, backbone_, options, workers_.main_context())),
         frozen_(options.freeze_backbone),
-        limits_(limits_for(execution, backbone_.saved_bytes_per_token(), state_bytes())) {
+        limits_(limits_for(execution, bytes())) {
     // One more than threads, so that none waits for the last chunk to leave.
     const int slots = execution.device.kind == DeviceKind::cuda ? 1 : execution.threads + 1;
     for (int i = 0; i < slots; ++i) slots_.emplace_back(execution.device);
@@ -116,7 +138,13 @@ class ChunkMajorTrainer final : public Trainer::Engine {
     if (frozen_) {
       run_whole_batch_forward();
     } else {
-      for (std::size_t begin = 0; begin < bundles_.size();) begin = backpropagate_group(begin);
+      for (std::size_t begin = 0; begin < bundles_.size();) {
+        if (bundles_[begin].by_layers) {
+          backpropagate_by_layers(static_cast<std::int64_t>(begin++));
+        } else {
+          begin = backpropagate_group(begin);
+        }
+      }
     }
     head_->finish_batch(context());
     return head_->totals(context());
@@ -136,7 +164,9 @@ class ChunkMajorTrainer final : public Trainer::Engine {
 
   std::size_t peak_bytes() const override {
     std::size_t total_bytes = workers_.scratch_bytes() + head_->size_bytes();
-    for (const Slot& slot : slots_) total_bytes += slot.arena.high_water_bytes();
+    for (const auto* slots : {&slots_, &sheet_}) {
+      for (const Slot& slot : *slots) total_bytes += slot.arena.high_water_bytes();
+    }
     for (const auto* states : {&state_, &d_state_}) total_bytes += states->size_bytes();
     for (const auto& states : kept_states_) total_bytes += states.size_bytes();
     for (const auto& trails : trails_) total_bytes += trails.size_bytes();
@@ -158,10 +188,17 @@ class ChunkMajorTrainer final : public Trainer::Engine {
     View<T, 3> normed;                    // [B, T, D]  ahead
     View<T, 3> hidden;                    // [B, T, D]  on the way back
     std::vector<typename Backbone<T>::Saved> saved;
+    std::vector<View<T, 3>> outputs;  // [B, T, D] of each layer, by layers; the last becomes d_hidden
   };
 
-  std::int64_t state_bytes() const {  // of a lane
-    return backbone_.layers() * backbone_.state_floats() * std::int64_t{sizeof(float)};
+  Bytes bytes() const {
+    constexpr std::int64_t kStreams_bytes =
+        2 * sizeof(float);  // an element of the residual, and its gradient
+    const std::int64_t layers = backbone_.layers(), saved = backbone_.saved_bytes_per_token();
+    return {.saved = saved,
+            .of_layer = saved / layers,
+            .of_outputs = backbone_.d_model() * (layers * std::int64_t{sizeof(T)} + kStreams_bytes),
+            .state = layers * backbone_.state_floats() * std::int64_t{sizeof(float)}};
   }
 
   void start_batch(std::span<const TrainingSequence> batch, ParameterStore* gradients) {
@@ -196,7 +233,7 @@ class ChunkMajorTrainer final : public Trainer::Engine {
   std::size_t backpropagate_group(std::size_t begin) {
     std::size_t end = begin;
     std::int64_t chunks = 0;
-    while (end < bundles_.size() &&
+    while (end < bundles_.size() && !bundles_[end].by_layers &&
            (end == begin || chunks + bundles_[end].chunks() <= limits_.kept_states)) {
       chunks += bundles_[end++].chunks();
     }
@@ -214,6 +251,54 @@ class ChunkMajorTrainer final : public Trainer::Engine {
     forward_planned(ahead, head_->needs_whole_sequence());
     backward_planned(back);
     return end;
+  }
+
+  /// A layer's input is, on the way back, the residual behind it less what the layer before put out.
+  void backpropagate_by_layers(std::int64_t bundle) {
+    Context& context = this->context();
+    const std::int64_t chunks = bundles_[bundle].chunks();
+    const std::int64_t most_trails = this->most_trails(bundles_[bundle].chunk_tokens);
+    const auto item_at = [&](std::int64_t i) {
+      return Item{.bundle = bundle,
+                  .chunk = i,
+                  .from = i == 0 ? kZeroState : i - 1,
+                  .keep = i + 1 < chunks ? i : kKeepNone,
+                  .trail = i < most_trails ? i : kNoTrail};
+    };
+    reserve_states(chunks, item_at);
+    while (std::ssize(sheet_) < chunks) sheet_.emplace_back(context.device);
+    const auto first_to_last = [&](const auto& step) {
+      for (std::int64_t i = 0; i < chunks; ++i) step(sheet_[static_cast<std::size_t>(i)], item_at(i));
+    };
+    const auto last_to_first = [&](const auto& step) {
+      for (std::int64_t i = chunks - 1; i >= 0; --i) step(sheet_[static_cast<std::size_t>(i)], item_at(i));
+    };
+    first_to_last([&](Slot& slot, const Item& item) {
+      start(slot, item, context);
+      slot.d_residual = take_rows<float>(slot);
+      slot.outputs.clear();
+      for (int i = 0; i < backbone_.layers(); ++i) slot.outputs.push_back(take_rows<T>(slot));
+      backbone_.embed(slot.chunk.tokens, slot.residual, context);
+    });
+    for (int i = 0; i < backbone_.layers(); ++i) {
+      first_to_last([&](Slot& slot, const Item& item) { layer_output(slot, item, i, context); });
+    }
+    if (head_->needs_whole_sequence() && chunks > 1) {
+      first_to_last([&](Slot& slot, const Item&) {
+        const Arena::Scope scope(context.scratch);
+        const auto finished = backbone_.finish(slot.residual, slot.outputs.back(), context);
+        head_->forward(slot.chunk, finished.out, context);
+      });
+    }
+    last_to_first([&](Slot& slot, const Item&) {
+      head_->backward(slot.chunk, slot.residual, slot.outputs.back(), slot.d_residual, context);
+    });
+    for (int i = backbone_.layers() - 1; i >= 0; --i) {
+      last_to_first([&](Slot& slot, const Item& item) { layer_and_back(slot, item, i, context); });
+    }
+    last_to_first([&](Slot& slot, const Item&) {
+      backbone_.embed_backward(slot.chunk.tokens, slot.d_residual, *gradients_, context);
+    });
   }
 
   /// Chunks [begin, end) of one bundle.
@@ -471,10 +556,37 @@ class ChunkMajorTrainer final : public Trainer::Engine {
   }
 
   void layer_backward(Slot& slot, int layer, Context& context) {
+    layer_backward(slot, slot.saved[layer], slot.hidden, layer, context);
+  }
+  void layer_backward(Slot& slot, const typename Backbone<T>::Saved& saved, View<T, 3> d_hidden, int layer,
+                      Context& context) {
     const View<float, 2> d_state = state_of(d_state_, layer, slot);
     if (slot.chunk.last) fill(d_state, 0.0F, context);
-    backbone_.layer_backward(layer, slot.saved[layer], slot.d_residual, slot.hidden, d_state,
-                             slot.chunk.valid, *gradients_, context);
+    backbone_.layer_backward(layer, saved, slot.d_residual, d_hidden, d_state, slot.chunk.valid, *gradients_,
+                             context);
+  }
+
+  void layer_output(Slot& slot, const Item& item, int layer, Context& context) {
+    const View<float, 2> state = state_of(state_, layer, slot);
+    load_state(slot, item, layer, state, context);
+    const View<const T, 3> below = layer == 0 ? View<const T, 3>{} : slot.outputs[layer - 1];
+    backbone_.layer_output(layer, slot.residual, below, slot.outputs[layer], state, slot.chunk.valid,
+                           trail_of(slot, item, layer, /*walked=*/false), context);
+    if (item.keep != kKeepNone) copy(state, state_of(kept_states_[item.keep], layer, slot), context);
+  }
+
+  /// The layer once more, to have what it keeps, and back.
+  void layer_and_back(Slot& slot, const Item& item, int layer, Context& context) {
+    Slot& room = slots_.front();
+    room.scope.reset();
+    const Arena::Scope keep_scope(room.arena), scope(context.scratch);
+    const auto state = context.scratch.take<float, 2>({slot.chunk.bundle->lanes(), backbone_.state_floats()});
+    load_state(slot, item, layer, state, context);
+    typename Backbone<T>::Saved saved;
+    backbone_.layer_again(layer, slot.residual, state, slot.chunk.valid, room.arena, saved,
+                          trail_of(slot, item, layer, /*walked=*/true), context);
+    layer_backward(slot, saved, slot.outputs.back(), layer, context);
+    if (layer > 0) subtract<T>(rows<const T>(slot.outputs[layer - 1]), rows(slot.residual), context);
   }
 
   Workers workers_;
@@ -485,6 +597,7 @@ class ChunkMajorTrainer final : public Trainer::Engine {
   bool frozen_;
   Limits limits_;
   std::deque<Slot> slots_;
+  std::deque<Slot> sheet_;  // of each chunk, by layers
   States state_, d_state_;
   std::vector<States> kept_states_;
   std::vector<Array<float, 2>> trails_;  // [layers, at least trail_floats] each

@@ -47,6 +47,22 @@ TEST(Bundles, ManyLanesHoldNoMoreTokensThanAllowedAndCutOnlyWhatIsAlone) {
   EXPECT_EQ(lanes, std::ranges::count_if(lengths, [](std::int64_t length) { return length > 0; }));
 }
 
+TEST(Bundles, LongOnesRunByLayersAsFarAsThereIsRoom) {
+  const auto batch = sequences_of_lengths(std::array<std::int64_t, 4>{500, 501, 2000, 2001});
+  const std::vector<Bundle> bundles = bundle_up(batch, {.lanes = 1,
+                                                        .whole_tokens = 500,
+                                                        .chunk_tokens = 128,
+                                                        .by_layers_tokens = 2000,
+                                                        .by_layers_chunk_tokens = 1024});
+  ASSERT_EQ(bundles.size(), 4U);
+  const std::array<bool, 4> by_layers = {false, true, true, false};
+  const std::array<std::int64_t, 4> chunks = {1, 1, 2, 16};
+  for (std::size_t i = 0; i < bundles.size(); ++i) {
+    EXPECT_EQ(bundles[i].by_layers, by_layers[i]) << i;
+    EXPECT_EQ(bundles[i].chunks(), chunks[i]) << i;
+  }
+}
+
 struct LanesCase {
   const char* name;
   TrainerOptions options;

@@ -219,8 +219,8 @@ class ChunkedTraining : public DeviceTestWithParam<TrainingCase> {
  protected:
   /// Gradients of one step over the records, and its loss.
   std::pair<std::vector<float>, StepResult> gradients(const std::vector<Tokens>& records, std::int64_t chunk,
-                                                      int threads,
-                                                      Precision precision = Precision::fp32) const {
+                                                      int threads, Precision precision = Precision::fp32,
+                                                      std::int64_t by_layers_tokens = 0) const {
     Model model = small_model();
     if (param().objective == Objective::classification) {
       model.set_classifier({.labels = {"a", "b", "c"}, .pooling = param().pooling}, 5);
@@ -232,7 +232,11 @@ class ChunkedTraining : public DeviceTestWithParam<TrainingCase> {
     if (param().objective == Objective::classification) {
       std::erase_if(batch, [](const TrainingSequence& sequence) { return sequence.length == 0; });
     }
-    Trainer trainer(model, on_device({.precision = precision, .threads = threads, .chunk_tokens = chunk}),
+    Trainer trainer(model,
+                    on_device({.precision = precision,
+                               .threads = threads,
+                               .chunk_tokens = chunk,
+                               .by_layers_tokens = chunk == 0 ? -1 : by_layers_tokens}),
                     {.objective = param().objective});
     const StepResult step = trainer.step(batch, 1e-3);
     const auto all = span_of(trainer.gradients().all());
@@ -248,6 +252,22 @@ TEST_P(ChunkedTraining, AnySplitEqualsOnePass) {
     EXPECT_LT(relative_error(split, whole), tolerance::kChunkBackward.relative) << "chunk " << chunk;
     EXPECT_NEAR(step.loss, whole_step.loss, 1e-5 * whole_step.loss);
     EXPECT_EQ(step.targets, whole_step.targets);
+  }
+}
+
+/// All chunks of one of the records go through the layers together, those of another not.
+TEST_P(ChunkedTraining, LayerByLayerEqualsOnePass) {
+  const std::vector<Tokens> records = {random_dna(kLength, 2), random_dna(kLength / 3, 3), random_dna(64, 4)};
+  const auto [whole, whole_step] = gradients(records, kLength, 1);
+  for (const std::int64_t chunk : kChunks) {
+    for (const std::int64_t by_layers_tokens : {kLength, kLength / 2}) {
+      const auto run = [&] { return gradients(records, chunk, 2, Precision::fp32, by_layers_tokens); };
+      const auto [split, step] = run();
+      EXPECT_LT(relative_error(split, whole), tolerance::kChunkBackward.relative) << "chunk " << chunk;
+      EXPECT_NEAR(step.loss, whole_step.loss, 1e-5 * whole_step.loss);
+      EXPECT_EQ(step.targets, whole_step.targets);
+      EXPECT_EQ(run().first, split);
+    }
   }
 }
 
@@ -322,18 +342,23 @@ LONGSTRAND_CUDA_TEST(Trainer, ManyTokensAtATimeGiveGradientsAsGoodAsFew) {
   const Tokens record = random_dna(kTokens, 1);
   const std::vector<TrainingSequence> batch = {sequence_of(record, 0)};
   for (const std::int64_t d_model : {128, 256}) {
-    const auto gradients = [&](std::int64_t chunk, Precision precision) {
+    const auto gradients = [&](std::int64_t chunk, Precision precision, std::int64_t by_layers_tokens = 0) {
       Model model({.d_model = d_model, .n_layer = 3}, 1);
-      Trainer trainer(model, on_device({.precision = precision, .chunk_tokens = chunk}), {});
+      Trainer trainer(
+          model,
+          on_device({.precision = precision, .chunk_tokens = chunk, .by_layers_tokens = by_layers_tokens}),
+          {});
       trainer.step(batch, 1e-3);
       const auto all = span_of(trainer.gradients().all());
       return std::vector<float>(all.begin(), all.end());
     };
     const std::vector<float> exact = gradients(kTokens, Precision::fp32);
     for (const std::int64_t chunk : {kTokens, std::int64_t{9000}, std::int64_t{1000}}) {
-      EXPECT_LT(relative_error(gradients(chunk, Precision::bf16), exact),
-                tolerance::kGoldenLogitsBFloat16.relative)
-          << "d_model " << d_model << ", chunk " << chunk;
+      for (const std::int64_t by_layers_tokens : {std::int64_t{0}, kTokens}) {
+        EXPECT_LT(relative_error(gradients(chunk, Precision::bf16, by_layers_tokens), exact),
+                  tolerance::kGoldenLogitsBFloat16.relative)
+            << "d_model " << d_model << ", chunk " << chunk << ", by layers " << by_layers_tokens;
+      }
     }
   }
 }
