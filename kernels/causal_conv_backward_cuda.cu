@@ -32,7 +32,7 @@ struct Operands {
 template <int K, int V>
 struct Walk {
   float inputs[K][V] = {};
-  float d_sums[K][V] = {};  // as far as they are of the run
+  float d_sums[K][V] = {};  // 0 before the run
   float d_weight[K][V] = {};
   float d_bias[V] = {};
 };

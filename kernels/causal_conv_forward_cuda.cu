@@ -29,6 +29,7 @@ struct Ahead {
     x[u] = packet_at<V>(next);
     next += stride;
   }
+  __device__ void rewind(std::int64_t stride) { next -= kStep<K> * stride; }
 };
 
 /// Output of the next kStep tokens, to `out`; kWhole: at least so many are left.
@@ -36,7 +37,7 @@ template <bool kWhole, int K, int V, class T>
 __device__ void forward_step(const Operands<T>& op, const Taps<K, V>& taps, int left, Ahead<K, V, T>& ahead,
                              float (&window)[K][V], T*& out) {
   // Where no whole step follows, the same ones are read again.
-  if (kWhole && left < 2 * kStep<K>) ahead.next -= kStep<K> * op.in.x.place_stride;
+  if (kWhole && left < 2 * kStep<K>) ahead.rewind(op.in.x.place_stride);
 #pragma unroll
   for (int u = 0; u < kStep<K>; ++u, out += op.out.place_stride) {
     if (!kWhole && u >= left) break;

@@ -2,8 +2,6 @@
 // the CUDA programming guide): the few microseconds that blocks need to come and go overlap.
 #pragma once
 
-#include <utility>
-
 #include "kernels/cuda_session.cuh"
 
 namespace longstrand::cuda {
@@ -17,14 +15,15 @@ void launch_early(void (*kernel)(Parameters...), cudaLaunchConfig_t config, Sess
   constexpr unsigned kMostAttributes = 2;
   cudaLaunchAttribute attributes[kMostAttributes];
   for (unsigned i = 0; i < config.numAttrs; ++i) attributes[i] = config.attrs[i];
-  if (session.launches_early && !std::exchange(session.has_packed, false)) {
+  if (session.launches_early && !session.weight_under_way) {
     cudaLaunchAttribute& early = attributes[config.numAttrs++];
     early.id = cudaLaunchAttributeProgrammaticStreamSerialization;
     early.val.programmaticStreamSerializationAllowed = 1;
   }
   config.attrs = attributes;
   config.stream = session.stream;
-  check(cudaLaunchKernelEx(&config, kernel, Parameters(arguments)...), what);
+  check(cudaLaunchKernelEx(&config, kernel, static_cast<Parameters>(arguments)...), what);
+  session.weight_under_way = false;
 }
 template <class... Parameters, class... Arguments>
 void launch_early(void (*kernel)(Parameters...), dim3 grid, dim3 block, std::size_t shared_bytes,

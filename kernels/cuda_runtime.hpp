@@ -46,7 +46,8 @@ using PinnedMemory = std::unique_ptr<std::byte, PinnedFree>;
 PinnedMemory allocate_pinned(std::size_t size_bytes) noexcept;
 
 // Copies, in order with the context's operations. What lies on the host may be used or freed on return.
-void copy_on_device(const void* from, void* to, const detail::Runs& runs, Context& context);
+/// `one_gpu`: that of the context; else of two.
+void copy_on_device(const void* from, void* to, const detail::Runs& runs, bool one_gpu, Context& context);
 /// Returns before it is done: the host's values go through pinned memory.
 void copy_from_host(const void* from, void* to, const detail::Runs& runs, Context& context);
 void copy_to_host(const void* from, void* to, const detail::Runs& runs, Context& context);

@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <cstring>
+#include <limits>
 
 #include "kernels/check.hpp"
 #include "kernels/cuda_launch.cuh"
@@ -65,8 +66,16 @@ void deallocate_pinned(std::byte* pointer) noexcept {
 namespace {
 
 void copy_runs(const void* from, void* to, const detail::Runs& runs, cudaStream_t stream) {
+  constexpr std::int64_t kMostStride_bytes = std::numeric_limits<std::int32_t>::max();
   if (runs.rows == 1) {
     check(cudaMemcpyAsync(to, from, runs.row_bytes, cudaMemcpyDefault, stream), "copy");
+  } else if (std::max(runs.from_stride, runs.to_stride) > kMostStride_bytes) {
+    for (std::int64_t row = 0; row < runs.rows; ++row) {
+      check(cudaMemcpyAsync(static_cast<std::byte*>(to) + row * runs.to_stride,
+                            static_cast<const std::byte*>(from) + row * runs.from_stride, runs.row_bytes,
+                            cudaMemcpyDefault, stream),
+            "copy a row");
+    }
   } else {
     check(cudaMemcpy2DAsync(to, runs.to_stride, from, runs.from_stride, runs.row_bytes, runs.rows,
                             cudaMemcpyDefault, stream),
@@ -89,10 +98,6 @@ void copy_staged(const std::byte* from, std::byte* to, const detail::Runs& runs,
   copy_runs(staged, to, {runs.rows, runs.row_bytes, runs.row_bytes, runs.to_stride}, session.stream);
 }
 
-}  // namespace
-
-namespace {
-
 using CopyPiece = uint4;
 constexpr int kCopyThreads = 256;
 
@@ -107,12 +112,12 @@ __global__ void copy_kernel(const CopyPiece* from, std::int64_t from_stride, Cop
 }  // namespace
 
 /// Little is copied by a kernel, which starts sooner than what the runtime has.
-void copy_on_device(const void* from, void* to, const detail::Runs& runs, Context& context) {
+void copy_on_device(const void* from, void* to, const detail::Runs& runs, bool one_gpu, Context& context) {
   constexpr std::int64_t kLittle_bytes = std::int64_t{4} << 20, kPiece = sizeof(CopyPiece);
   Session& session = session_of(context);
   const auto whole = [](auto value) { return static_cast<std::int64_t>(value) % kPiece == 0; };
-  if (runs.rows * runs.row_bytes > kLittle_bytes || !whole(runs.row_bytes) || !whole(runs.from_stride) ||
-      !whole(runs.to_stride) || !whole(reinterpret_cast<std::uintptr_t>(from)) ||
+  if (!one_gpu || runs.rows * runs.row_bytes > kLittle_bytes || !whole(runs.row_bytes) ||
+      !whole(runs.from_stride) || !whole(runs.to_stride) || !whole(reinterpret_cast<std::uintptr_t>(from)) ||
       !whole(reinterpret_cast<std::uintptr_t>(to))) {
     return copy_runs(from, to, runs, session.stream);
   }

@@ -38,9 +38,9 @@ class Session {
   std::size_t blas_workspace_bytes = 0;
   MatmulAlgorithms matmul_algorithms;
   int multiprocessors = 0;
-  int compute_capability = 0;   // 90 for 9.0
-  bool launches_early = false;  // see kernels/cuda_launch.cuh
-  bool has_packed = false;      // a weight, since the last launch of that kind
+  int compute_capability = 0;     // 90 for 9.0
+  bool launches_early = false;    // see kernels/cuda_launch.cuh
+  bool weight_under_way = false;  // packed since the last such launch: the next one has to wait for it
   StagingRing staging;
 
   /// At least so many zeros, for the kernels of one operation, which leave zeros behind.

@@ -68,7 +68,7 @@ void DeviceWeight<T>::pack(View<const float, 2> weight, Context& context) {
   pack_kernel<<<static_cast<unsigned>(out), kThreads, 0, stream_of(context)>>>(
       weight.data, weight.stride[0], storage_.view().data, shape[1], in);
   check_launch("pack a weight");
-  session_of(context).has_packed = true;
+  session_of(context).weight_under_way = true;
 }
 
 template <class T, class Out>

@@ -24,12 +24,12 @@ static_assert(kScanTile_tokens % scan_checkpoint_tokens(DeviceKind::cuda) == 0);
 /// needed, to save registers, and wait there.
 __device__ inline float load_early(const float* x) {
   float value;
-  asm volatile("ld.global.nc.f32 %0, [%1];" : "=f"(value) : "l"(x));
+  asm volatile("ld.global.f32 %0, [%1];" : "=f"(value) : "l"(x));
   return value;
 }
 __device__ inline bfloat16 load_early(const bfloat16* x) {
   bfloat16 value;
-  asm volatile("ld.global.nc.u16 %0, [%1];" : "=h"(value.bits) : "l"(x));
+  asm volatile("ld.global.u16 %0, [%1];" : "=h"(value.bits) : "l"(x));
   return value;
 }
 

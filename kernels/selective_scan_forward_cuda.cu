@@ -74,7 +74,7 @@ using ForwardLoader = TileLoader<T, kAccumulate ? 4 : 3, 2>;
 struct ForwardResults {
   States<const float> state_before;  // of lane b in segment s: s * B + b
   States<float> final_state;         // after the last segment; empty where it is known; may be state_before
-  float* checkpoints;                // [count, B, rows, D]; strides follow
+  float* checkpoints;                // [count, B, rows, D], with kKeeps; strides follow
   std::int64_t checkpoint_stride, checkpoint_lane_stride, checkpoint_row_stride;
   Pieces pieces = {};
 };

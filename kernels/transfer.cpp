@@ -12,7 +12,8 @@ void copy_runs(const void* from, Device from_device, void* to, Device to_device,
                Context& context) {
   if constexpr (kCudaBuilt) {
     const bool from_gpu = from_device.kind == DeviceKind::cuda, to_gpu = to_device.kind == DeviceKind::cuda;
-    if (from_gpu && to_gpu) return cuda::copy_on_device(from, to, runs, context);
+    const bool one_gpu = from_device == context.device && to_device == context.device;
+    if (from_gpu && to_gpu) return cuda::copy_on_device(from, to, runs, one_gpu, context);
     if (from_gpu) return cuda::copy_to_host(from, to, runs, context);
     if (to_gpu) return cuda::copy_from_host(from, to, runs, context);
   }

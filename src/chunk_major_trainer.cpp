@@ -18,85 +18,11 @@
 #include "kernels/transfer.hpp"
 #include "kernels/wavefront.hpp"
 #include "src/training_head.hpp"
+#include "src/training_limits.hpp"
 #include "src/vocabulary.hpp"
 
 namespace longstrand {
 namespace {
-
-constexpr std::int64_t kKiB = 1024, kMiB = kKiB * 1024, kGiB = kMiB * 1024;
-
-/// How a device's memory is shared out.
-struct Limits {
-  BundleLimits bundles;
-  std::int64_t kept_states = 0;  // a level
-  std::int64_t trails_bytes = 0;
-};
-
-/// What a model takes: for backward, a token of all layers, and of one; the same by layers, of all outputs
-/// and the streams between the layers; a lane's state.
-struct Bytes {
-  std::int64_t saved = 0, of_layer = 0;
-  std::int64_t of_outputs = 0;
-  std::int64_t state = 0;
-};
-
-/// Chunks long enough for the products to run at full speed, short enough for a layer's activations to stay
-/// in cache. A sequence whose activations take little runs as one chunk, which spares the pass for boundary
-/// states: a quarter faster. The same for any number of threads, on which no result may depend.
-Limits cpu_limits(const Bytes& bytes) {
-  return {.bundles = {.lanes = 1, .whole_tokens = 64 * kMiB / bytes.saved, .chunk_tokens = 512},
-          .kept_states = 128};
-}
-
-/// A GPU does not mind whether tokens are of one sequence or of many, but wants many at a time: an H200 takes
-/// 20 to 30 % longer for each of 25 Ki tokens of d_model 256 than for each of 128 Ki. What is kept of a chunk
-/// is about nine tenths of all memory, weights and optimizer aside.
-Limits gpu_limits(const Bytes& bytes, std::int64_t memory_bytes) {
-  // Up to here, spare the second forward pass: 350,000 tokens of d_model 256, 8 layers, bfloat16.
-  constexpr std::int64_t kWhole_bytes = 24 * kGiB;
-  // Else this is enough, 72 Ki tokens of that model, where one pass over 2^20 tokens would keep 71 GiB,
-  constexpr std::int64_t kChunk_bytes = 5 * kGiB;
-  // but for wide and deep models, which get more.
-  constexpr std::int64_t kFewest_tokens = 16 * kKiB;
-  constexpr std::int64_t kLargestChunk_bytes = 15 * kGiB / 2;
-  constexpr std::int64_t kLanes = kKiB;  // whose states take less than their tokens
-  constexpr std::int64_t kStates_bytes = 2 * kGiB;
-  constexpr std::int64_t kFewestStates = 128, kMostStates = 4 * kKiB;
-  constexpr std::int64_t kTrails_bytes = 7 * kGiB / 8;  // of 28 such chunks
-  // Up to here, layer by layer: 130,000 tokens of d_model 768, 24 layers, bfloat16, or 960,000 of the first,
-  constexpr std::int64_t kByLayers_bytes = 11 * kGiB / 2;
-  // and of a layer at a time so much: 69,000 and 207,000 tokens.
-  constexpr std::int64_t kLayer_bytes = 7 * kGiB / 4;
-  const auto tokens_of = [&](std::int64_t size_bytes, std::int64_t share) {
-    return std::min(size_bytes, memory_bytes / share) / bytes.saved;
-  };
-  std::int64_t chunk =
-      std::max(tokens_of(kChunk_bytes, 8), std::min(kFewest_tokens, tokens_of(kLargestChunk_bytes, 4)));
-  if (chunk > kKiB) chunk -= chunk % kKiB;
-  return {.bundles = {.lanes = kLanes,
-                      .whole_tokens = tokens_of(kWhole_bytes, 4),
-                      .chunk_tokens = std::max<std::int64_t>(chunk, 1),
-                      .by_layers_tokens = std::min(kByLayers_bytes, memory_bytes / 16) / bytes.of_outputs,
-                      .by_layers_chunk_tokens = std::max<std::int64_t>(
-                          std::min(kLayer_bytes, memory_bytes / 64) / bytes.of_layer, 1)},
-          .kept_states = std::clamp(std::min(kStates_bytes, memory_bytes / 16) / bytes.state, kFewestStates,
-                                    kMostStates),
-          .trails_bytes = std::min(kTrails_bytes, memory_bytes / 16)};
-}
-
-Limits limits_for(const ExecutionOptions& execution, const Bytes& bytes) {
-  Limits limits = execution.device.kind == DeviceKind::cuda
-                      ? gpu_limits(bytes, device_memory_bytes(execution.device))
-                      : cpu_limits(bytes);
-  BundleLimits& bundles = limits.bundles;
-  if (execution.lanes > 0) bundles.lanes = execution.lanes;
-  if (execution.chunk_tokens > 0) {
-    bundles.chunk_tokens = bundles.whole_tokens = bundles.by_layers_chunk_tokens = execution.chunk_tokens;
-    bundles.by_layers_tokens = 0;
-  }
-  if (execution.by_layers_tokens >= 0) bundles.by_layers_tokens = execution.by_layers_tokens;
-  return limits;
-}
 
 constexpr std::int64_t kZeroState = -1;  // instead of the index of a kept state
 constexpr std::int64_t kCarriedState = -2;
@@ -123,7 +49,7 @@ class ChunkMajorTrainer final : public Trainer::Engine {
                   workers_.main_context()),
         head_(make_training_head<T>(model, weights_, backbone_, options, workers_.main_context())),
         frozen_(options.freeze_backbone),
-        limits_(limits_for(execution, bytes())) {
+        limits_(training_limits(execution, bytes())) {
     // One more than threads, so that none waits for the last chunk to leave.
     const int slots = execution.device.kind == DeviceKind::cuda ? 1 : execution.threads + 1;
     for (int i = 0; i < slots; ++i) slots_.emplace_back(execution.device);
@@ -191,13 +117,13 @@ class ChunkMajorTrainer final : public Trainer::Engine {
     std::vector<View<T, 3>> outputs;  // [B, T, D] of each layer, by layers; the last becomes d_hidden
   };
 
-  Bytes bytes() const {
+  TrainingBytes bytes() const {
     constexpr std::int64_t kStreams_bytes =
         2 * sizeof(float);  // an element of the residual, and its gradient
     const std::int64_t layers = backbone_.layers(), saved = backbone_.saved_bytes_per_token();
     return {.saved = saved,
             .of_layer = saved / layers,
-            .of_outputs = backbone_.d_model() * (layers * std::int64_t{sizeof(T)} + kStreams_bytes),
+            .by_layers = backbone_.d_model() * (layers * std::int64_t{sizeof(T)} + kStreams_bytes),
             .state = layers * backbone_.state_floats() * std::int64_t{sizeof(float)}};
   }
 
@@ -595,7 +521,7 @@ class ChunkMajorTrainer final : public Trainer::Engine {
   Backbone<T> backbone_;
   std::unique_ptr<TrainingHead<T>> head_;
   bool frozen_;
-  Limits limits_;
+  TrainingLimits limits_;
   std::deque<Slot> slots_;
   std::deque<Slot> sheet_;  // of each chunk, by layers
   States state_, d_state_;

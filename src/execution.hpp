@@ -39,8 +39,8 @@ struct ExecutionOptions {
   int threads = 1;                        // of a CPU
   std::int64_t chunk_tokens = 0;          // 0: what is fast on the device
   std::int64_t lanes = 0;  // at most so many sequences side by side; 0: what is fast on the device
-  /// Causal training takes sequences of no more tokens layer by layer (src/chunk_major_trainer.cpp); less
-  /// than 0: what the device has room for, unless chunk_tokens says how much at a time.
+  /// Causal training takes sequences of no more tokens layer by layer (src/chunk_major_trainer.cpp), on a CPU
+  /// by one thread; less than 0: what the device has room for, unless chunk_tokens says how much at a time.
   std::int64_t by_layers_tokens = -1;
   std::function<void(const std::string&)> notify = {};  // takes what the user should know, a line at a time
 };

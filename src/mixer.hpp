@@ -23,7 +23,7 @@ namespace longstrand {
 
 /// The order in which chunks (along the record) and layers are visited.
 enum class Sweep : std::uint8_t {
-  chunk_major,  // for each chunk, all layers: state runs left to right only; memory does not grow with the
+  chunk_major,  // for each chunk, all layers: state runs left to right only; memory need not grow with the
                 // record
   layer_major,  // for each layer, all chunks, in both directions: keeps the layer's input of the whole record
 };

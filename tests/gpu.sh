@@ -63,7 +63,7 @@ if [ "$sanitize" = 1 ]; then
   export folder GTEST_TOTAL_SHARDS=4
   export short_test_kernels='*Cuda.*-FarOffsets*:*TakesAnyNumberOfRows:*AnySplit*:*GivesTheSame*'
   short_test_kernels+=':*AFailedRecording*'
-  short_test_src='*Cuda*-*AnySplit*:*ManyTokens*:*ManyLevels*:*ThirtySteps*:*RecordsOfAStream*'
+  short_test_src='*Cuda*-*AnySplit*:*LayerByLayer*:*ManyTokens*:*ManyLevels*:*ThirtySteps*:*RecordsOfAStream*'
   # Of the cases of a test that go much the same ways, one or two.
   short_test_src+=':*Bidirectional*/sum_*:*Bidirectional*/product_*:*/strands_stay_*'
   short_test_src+=':*GoldenCaduceus.Logits*_ph_*:*GoldenCaduceus.Logits*_unfused_*'

@@ -35,6 +35,11 @@ const Case kCases[] = {
     {1, 20, 7, 6, {19}, 1, "even number of taps"},
     {1, 20, 20, 7, {20}, 0, "7 taps"},
     {2, 9, 20, 8, {9, 5}, 0, "the most taps, and fewer tokens than taps"},
+    {2, 100, 20, 2, {100, 41}, 0, "many times as long as 2 taps"},
+    {2, 100, 20, 5, {100, 41}, 0, "as 5"},
+    {2, 100, 20, 6, {100, 41}, 0, "as 6"},
+    {2, 100, 20, 7, {100, 41}, 0, "as 7"},
+    {2, 100, 20, 8, {100, 41}, 0, "as 8"},
 };
 
 template <class T>

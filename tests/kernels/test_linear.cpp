@@ -222,6 +222,35 @@ LONGSTRAND_DEVICE_TEST(Linear, PackingAgainReplacesTheWeight) {
               tolerance::kForward);
 }
 
+/// A product right behind a pack takes the new weight, one right behind a product the same.
+LONGSTRAND_DEVICE_TEST(Linear, PackingAndMultiplyingInTurnMixesNothingUp) {
+  constexpr std::int64_t kRows = 300, kIn = 48, kOut = 512;
+  constexpr int kTurns = 8;
+  Random random(21);
+  Operands<bfloat16> op({kRows, kIn, kOut});
+  Guarded<float, 2> other({kOut, kIn});
+  other.fill([&] { return random.normal(); });
+  Guarded<float, 1> bias({kOut});
+  bias.fill([&] { return random.normal(); });
+  const std::array<View<const float, 2>, 2> weights = {op.weight.view(), other.view()};
+  const View<const bfloat16, 2> x = op.x;
+  const View<const float, 1> bias_view = bias;
+  std::vector<std::unique_ptr<Guarded<bfloat16, 2>>> y;
+  std::vector<View<bfloat16, 2>> views;
+  for (int i = 0; i < 2 * kTurns; ++i) {
+    y.push_back(std::make_unique<Guarded<bfloat16, 2>>(std::array<std::int64_t, 2>{kRows, kOut}));
+    views.push_back(y.back()->view());
+  }
+  for (int i = 0; i < kTurns; ++i) {
+    op.packed.pack(weights[i % 2], false, op.context);
+    linear_softplus_forward<bfloat16>(x, op.packed, bias_view, views[2 * i], op.context);
+    linear_softplus_forward<bfloat16>(x, op.packed, bias_view, views[2 * i + 1], op.context);
+  }
+  op.context.synchronize();
+  EXPECT_NE(y[0]->values(), y[2]->values());
+  for (int i = 0; i < 2 * kTurns; ++i) EXPECT_EQ(y[i]->values(), y[i / 2 % 2 * 2]->values()) << i;
+}
+
 LONGSTRAND_DEVICE_TEST(Linear, RefusesOperandsThatDoNotFit) {
   Operands<float> op({3, 4, 2});
   Guarded<float, 2> narrow({3, 1});
