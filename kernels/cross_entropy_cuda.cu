@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "kernels/cross_entropy_cuda.hpp"
+#include "kernels/cuda_launch.cuh"
 #include "kernels/cuda_packet.cuh"
 #include "kernels/cuda_reduce.cuh"
 
@@ -93,6 +94,7 @@ __device__ std::int64_t row_of_group() {
 
 template <int kGroup, int V>
 __global__ void __launch_bounds__(kThreads) forward_kernel(Rows rows, float* loss) {
+  wait_for_turn();
   const std::int64_t row = row_of_group<kGroup>();
   if (row >= rows.count) return;
   const std::int32_t target = rows.target[row];
@@ -194,14 +196,13 @@ unsigned blocks_for(std::int64_t rows) {
 void cross_entropy_forward(const CrossEntropyInput& input, View<float, 1> loss, Context& context) {
   const Rows rows = rows_of(input);
   if (rows.count == 0) return;
-  const cudaStream_t stream = stream_of(context);
+  Session& session = session_of(context);
   const bool packets = rows.classes % kPacket == 0 && rows_hold_packets(input.logits);
   with_layout(rows.classes, packets,
               [&]<int kGroup, int V>(std::integral_constant<int, kGroup>, std::integral_constant<int, V>) {
-                forward_kernel<kGroup, V>
-                    <<<blocks_for<kGroup>(rows.count), kThreads, 0, stream>>>(rows, loss.data);
+                launch_early(forward_kernel<kGroup, V>, blocks_for<kGroup>(rows.count), kThreads, 0, session,
+                             "cross entropy", rows, loss.data);
               });
-  check_launch("cross entropy");
 }
 
 template <class T>

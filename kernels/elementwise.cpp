@@ -92,14 +92,19 @@ void multiply_backward(View<const T, 2> a, View<const T, 2> b, View<const T, 2> 
 }
 
 template <class T>
-void fill_marked_rows(View<T, 2> to, View<const std::uint8_t, 1> marked, std::type_identity_t<T> value,
-                      Context& context) {
-  require_shape("fill_marked_rows: marked", marked, {to.shape[0]});
+void fill_marked_rows(std::span<const View<T, 2>> to, View<const std::uint8_t, 1> marked,
+                      std::type_identity_t<T> value, Context& context) {
+  for (const View<T, 2>& view : to) {
+    require_shape<T, 2>("fill_marked_rows: to", view, to.front().shape);
+    require_shape("fill_marked_rows: marked", marked, {view.shape[0]});
+  }
   if constexpr (kCudaBuilt) {
     if (context.device.kind == DeviceKind::cuda) return cuda::fill_marked_rows(to, marked, value, context);
   }
-  for (std::int64_t m = 0; m < to.shape[0]; ++m) {
-    if (marked.data[m] != 0) std::fill_n(to.at(m), to.shape[1], value);
+  for (const View<T, 2>& view : to) {
+    for (std::int64_t m = 0; m < view.shape[0]; ++m) {
+      if (marked.data[m] != 0) std::fill_n(view.at(m), view.shape[1], value);
+    }
   }
 }
 
@@ -118,7 +123,8 @@ template void multiply_backward(View<const float, 2>, View<const float, 2>, View
                                 View<float, 2>, View<float, 2>, Context&);
 template void multiply_backward(View<const bfloat16, 2>, View<const bfloat16, 2>, View<const bfloat16, 2>,
                                 View<bfloat16, 2>, View<bfloat16, 2>, Context&);
-template void fill_marked_rows(View<float, 2>, View<const std::uint8_t, 1>, float, Context&);
-template void fill_marked_rows(View<double, 2>, View<const std::uint8_t, 1>, double, Context&);
+template void fill_marked_rows(std::span<const View<float, 2>>, View<const std::uint8_t, 1>, float, Context&);
+template void fill_marked_rows(std::span<const View<double, 2>>, View<const std::uint8_t, 1>, double,
+                               Context&);
 
 }  // namespace longstrand

@@ -1,6 +1,8 @@
 // Small operations that go element by element. T is float or bfloat16; arithmetic is done in float.
 #pragma once
 
+#include <span>
+
 #include "kernels/context.hpp"
 #include "kernels/view.hpp"
 
@@ -31,9 +33,14 @@ template <class T>
 void multiply_backward(View<const T, 2> a, View<const T, 2> b, View<const T, 2> d_product, View<T, 2> d_a,
                        View<T, 2> d_b, Context& context);
 
-/// Row m of `to` [M, D] becomes `value` where marked[m] is not 0. float or double.
+/// Row m of each of `to`, all [M, D], becomes `value` where marked[m] is not 0. float or double.
 template <class T>
-void fill_marked_rows(View<T, 2> to, View<const std::uint8_t, 1> marked, std::type_identity_t<T> value,
-                      Context& context);
+void fill_marked_rows(std::span<const View<T, 2>> to, View<const std::uint8_t, 1> marked,
+                      std::type_identity_t<T> value, Context& context);
+template <class T>
+void fill_marked_rows(const View<T, 2>& to, View<const std::uint8_t, 1> marked, std::type_identity_t<T> value,
+                      Context& context) {
+  fill_marked_rows(std::span(&to, 1), marked, value, context);
+}
 
 }  // namespace longstrand

@@ -92,13 +92,24 @@ __global__ void fill_kernel(T* to, std::int64_t count, std::int64_t row_size, st
   }
 }
 
+constexpr std::size_t kMostViews = 32;  // of a launch
+
+/// Of one shape.
 template <class T>
-__global__ void fill_marked_rows_kernel(T* to, std::int64_t stride, const std::uint8_t* marked,
+struct Views {
+  T* data[kMostViews];
+  std::int64_t stride[kMostViews];
+};
+
+template <class T>
+__global__ void fill_marked_rows_kernel(const __grid_constant__ Views<T> to, const std::uint8_t* marked,
                                         std::int64_t count, std::int64_t columns, T value) {
   wait_for_turn();
+  T* const view = to.data[blockIdx.y];
+  const std::int64_t stride = to.stride[blockIdx.y];
   for (std::int64_t i = first_index(); i < count; i += index_step()) {
     const std::int64_t row = i / columns;
-    if (marked[row] != 0) to[row * stride + i % columns] = value;
+    if (marked[row] != 0) view[row * stride + i % columns] = value;
   }
 }
 
@@ -181,11 +192,21 @@ void fill_runs(T* to, std::int64_t rows, std::int64_t row_size, std::int64_t row
 }
 
 template <class T>
-void fill_marked_rows(View<T, 2> to, View<const std::uint8_t, 1> marked, T value, Context& context) {
-  if (to.size() == 0) return;
+void fill_marked_rows(std::span<const View<T, 2>> to, View<const std::uint8_t, 1> marked, T value,
+                      Context& context) {
+  if (to.empty() || to.front().size() == 0) return;
   Session& session = session_of(context);
-  launch_early(fill_marked_rows_kernel<T>, blocks_for(to.size(), session), kThreads, 0, session,
-               "fill marked rows", to.data, to.stride[0], marked.data, to.size(), to.shape[1], value);
+  const std::int64_t count = to.front().size(), columns = to.front().shape[1];
+  for (std::size_t first = 0; first < to.size(); first += kMostViews) {
+    const auto some = to.subspan(first, std::min(kMostViews, to.size() - first));
+    Views<T> views{};
+    for (std::size_t i = 0; i < some.size(); ++i) {
+      views.data[i] = some[i].data, views.stride[i] = some[i].stride[0];
+    }
+    launch_early(fill_marked_rows_kernel<T>,
+                 dim3(blocks_for(count, session), static_cast<unsigned>(some.size())), kThreads, 0, session,
+                 "fill marked rows", views, marked.data, count, columns, value);
+  }
 }
 
 template void convert(View<const bfloat16, 2>, View<float, 2>, Context&);
@@ -207,7 +228,8 @@ template void fill_runs(float*, std::int64_t, std::int64_t, std::int64_t, float,
 template void fill_runs(double*, std::int64_t, std::int64_t, std::int64_t, double, Context&);
 template void fill_runs(std::int32_t*, std::int64_t, std::int64_t, std::int64_t, std::int32_t, Context&);
 template void fill_runs(std::int64_t*, std::int64_t, std::int64_t, std::int64_t, std::int64_t, Context&);
-template void fill_marked_rows(View<float, 2>, View<const std::uint8_t, 1>, float, Context&);
-template void fill_marked_rows(View<double, 2>, View<const std::uint8_t, 1>, double, Context&);
+template void fill_marked_rows(std::span<const View<float, 2>>, View<const std::uint8_t, 1>, float, Context&);
+template void fill_marked_rows(std::span<const View<double, 2>>, View<const std::uint8_t, 1>, double,
+                               Context&);
 
 }  // namespace longstrand::cuda

@@ -1,6 +1,8 @@
 // kernels/elementwise.hpp and the filling of kernels/transfer.hpp on a GPU.
 #pragma once
 
+#include <span>
+
 #include "kernels/context.hpp"
 #include "kernels/view.hpp"
 
@@ -21,6 +23,7 @@ template <class T>
 void fill_runs(T* to, std::int64_t rows, std::int64_t row_size, std::int64_t row_stride, T value,
                Context& context);
 template <class T>
-void fill_marked_rows(View<T, 2> to, View<const std::uint8_t, 1> marked, T value, Context& context);
+void fill_marked_rows(std::span<const View<T, 2>> to, View<const std::uint8_t, 1> marked, T value,
+                      Context& context);
 
 }  // namespace longstrand::cuda

@@ -1,4 +1,5 @@
 #include "kernels/cross_entropy.hpp"
+#include "kernels/cuda_launch.cuh"
 #include "kernels/cuda_session.cuh"
 #include "kernels/next_token_cuda.hpp"
 
@@ -11,6 +12,7 @@ __global__ void __launch_bounds__(kThreads)
     targets_kernel(const std::uint8_t* tokens, std::int64_t token_lane_stride, const std::int32_t* next,
                    const std::int64_t* valid, TokenRange predicted, std::int64_t length, std::int64_t tiles,
                    std::int32_t* target) {
+  wait_for_turn();
   const std::int64_t lane = blockIdx.x / tiles;
   const std::int64_t t = blockIdx.x % tiles * kThreads + threadIdx.x;
   if (t >= length) return;
@@ -29,9 +31,9 @@ void next_token_targets(View<const std::uint8_t, 2> tokens, View<const std::int3
   const auto [lanes, length] = tokens.shape;
   if (lanes * length == 0) return;
   const std::int64_t tiles = ceil_div(length, kThreads);
-  targets_kernel<<<static_cast<unsigned>(lanes * tiles), kThreads, 0, stream_of(context)>>>(
-      tokens.data, tokens.stride[0], next.data, valid.data, predicted, length, tiles, target.data);
-  check_launch("next tokens");
+  launch_early(targets_kernel, static_cast<unsigned>(lanes * tiles), kThreads, 0, session_of(context),
+               "next tokens", tokens.data, tokens.stride[0], next.data, valid.data, predicted, length, tiles,
+               target.data);
 }
 
 }  // namespace longstrand::cuda

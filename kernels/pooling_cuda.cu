@@ -2,6 +2,7 @@
 // depends on the operands' shape and the kind of GPU alone.
 #include <algorithm>
 
+#include "kernels/cuda_launch.cuh"
 #include "kernels/cuda_packet.cuh"
 #include "kernels/cuda_reduce.cuh"
 #include "kernels/pooling_cuda.hpp"
@@ -53,6 +54,7 @@ struct SegmentOperands {
 
 template <class Combine, int V, class T>
 __global__ void __launch_bounds__(kWarp* kSlices) segment_kernel(SegmentOperands<T> op) {
+  wait_for_turn();
   const std::int64_t lane = blockIdx.x / op.segments;
   const std::int64_t begin = blockIdx.x % op.segments * op.segment_tokens;
   const std::int64_t end = min(begin + op.segment_tokens, op.valid[lane]);
@@ -80,6 +82,7 @@ template <class Combine>
 __global__ void __launch_bounds__(kWarp* kSlices)
     combine_kernel(const double* parts, std::int64_t segments, std::int64_t channels, std::int64_t tiles,
                    double* pooled, std::int64_t pooled_stride) {
+  wait_for_turn();
   const std::int64_t lane = blockIdx.x / tiles;
   const std::int64_t channel = blockIdx.x % tiles * kWarp + threadIdx.x;
   double value[1] = {Combine::identity()};
@@ -113,19 +116,19 @@ void pool_segments(View<const T, 3> hidden, View<const std::int64_t, 1> valid, V
   const auto parts = context.scratch.take<double, 3>({lanes, segments, channels});
   const dim3 threads(kWarp, kSlices);
   const dim3 blocks(static_cast<unsigned>(lanes * segments), static_cast<unsigned>(tiles));
-  kernel<<<blocks, threads, 0, session.stream>>>({.hidden = hidden.data,
-                                                  .lane_stride = hidden.stride[0],
-                                                  .row_stride = hidden.stride[1],
-                                                  .valid = valid.data,
-                                                  .channels = channels,
-                                                  .segments = segments,
-                                                  .segment_tokens = segment_tokens,
-                                                  .parts = parts.data});
-  check_launch("pooling");
+  launch_early(kernel, blocks, threads, 0, session, "pooling",
+               SegmentOperands<T>{.hidden = hidden.data,
+                                  .lane_stride = hidden.stride[0],
+                                  .row_stride = hidden.stride[1],
+                                  .valid = valid.data,
+                                  .channels = channels,
+                                  .segments = segments,
+                                  .segment_tokens = segment_tokens,
+                                  .parts = parts.data});
   const std::int64_t combine_tiles = ceil_div(channels, kWarp);
-  combine_kernel<Combine><<<static_cast<unsigned>(lanes * combine_tiles), threads, 0, session.stream>>>(
-      parts.data, segments, channels, combine_tiles, pooled.data, pooled.stride[0]);
-  check_launch("pooling of segments");
+  launch_early(combine_kernel<Combine>, static_cast<unsigned>(lanes * combine_tiles), threads, 0, session,
+               "pooling of segments", parts.data, segments, channels, combine_tiles, pooled.data,
+               pooled.stride[0]);
 }
 
 constexpr int kThreads = 256;
@@ -134,6 +137,7 @@ template <class T>
 __global__ void __launch_bounds__(kThreads)
     last_kernel(const T* hidden, std::int64_t lane_stride, std::int64_t row_stride, const std::int64_t* valid,
                 std::int64_t channels, std::int64_t tiles, double* pooled, std::int64_t pooled_stride) {
+  wait_for_turn();
   const std::int64_t lane = blockIdx.x / tiles;
   const std::int64_t channel = blockIdx.x % tiles * kThreads + threadIdx.x;
   const std::int64_t count = valid[lane];
@@ -147,10 +151,9 @@ void pool_last(View<const T, 3> hidden, View<const std::int64_t, 1> valid, View<
                Context& context) {
   const auto [lanes, tokens, channels] = hidden.shape;
   const std::int64_t tiles = ceil_div(channels, kThreads);
-  last_kernel<<<static_cast<unsigned>(lanes * tiles), kThreads, 0, stream_of(context)>>>(
-      hidden.data, hidden.stride[0], hidden.stride[1], valid.data, channels, tiles, pooled.data,
-      pooled.stride[0]);
-  check_launch("pooling of last rows");
+  launch_early(last_kernel<T>, static_cast<unsigned>(lanes * tiles), kThreads, 0, session_of(context),
+               "pooling of last rows", hidden.data, hidden.stride[0], hidden.stride[1], valid.data, channels,
+               tiles, pooled.data, pooled.stride[0]);
 }
 
 template <class T>

@@ -82,6 +82,7 @@ class ChunkMajorInference final : public Inference::Engine {
                     Slot& slot = slots_[static_cast<std::size_t>(item) % slots_.size()];
                     if (stage == 0) return take(slot, next, context);
                     if (stage < last_stage) {
+                      start_lanes(slot, stage - 1, stage, context);
                       run_layer(slot, stage - 1, context);
                     } else {
                       read_out(slot, context);
@@ -99,6 +100,7 @@ class ChunkMajorInference final : public Inference::Engine {
       Slot& slot = slots_[item % slots_.size()];
       const bool taken = take(slot, next, context);
       if (taken) {
+        start_lanes(slot, 0, readout_.layers(), context);
         for (int layer = 0; layer < readout_.layers(); ++layer) run_layer(slot, layer, context);
         read_out(slot, context);
       }
@@ -128,12 +130,22 @@ class ChunkMajorInference final : public Inference::Engine {
     return true;
   }
 
+  /// In layers [begin, end): room for the chunk's lanes, and no state where a record starts.
+  void start_lanes(const Slot& slot, int begin, int end, Context& context) {
+    std::vector<View<float, 2>> states;
+    for (int layer = begin; layer < end; ++layer) {
+      reserve_lanes(state_[static_cast<std::size_t>(layer)], slot.batch.lanes, backbone_.state_floats(),
+                    context);
+      states.push_back(state(slot, layer));
+    }
+    if (!slot.starts.empty()) fill_marked_rows<float>(states, slot.starts, 0.0F, context);
+  }
+  View<float, 2> state(const Slot& slot, int layer) const {
+    return state_[static_cast<std::size_t>(layer)].view().slice(0, slot.batch.lanes);
+  }
+
   void run_layer(const Slot& slot, int layer, Context& context) {
-    Array<float, 2>& states = state_[static_cast<std::size_t>(layer)];
-    reserve_lanes(states, slot.batch.lanes, backbone_.state_floats(), context);
-    const View<float, 2> state = states.view().slice(0, slot.batch.lanes);
-    if (!slot.starts.empty()) fill_marked_rows(state, slot.starts, 0.0F, context);
-    backbone_.layer(layer, slot.residual, slot.normed, state, slot.valid, {}, context);
+    backbone_.layer(layer, slot.residual, slot.normed, state(slot, layer), slot.valid, {}, context);
   }
 
   void read_out(Slot& slot, Context& context) {

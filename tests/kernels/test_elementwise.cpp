@@ -97,6 +97,28 @@ LONGSTRAND_DEVICE_TEST(Elementwise, EitherTypeGoesIntoFloatAndOutAgain) {
   }
 }
 
+/// More views than a launch takes.
+LONGSTRAND_DEVICE_TEST(Elementwise, FillsTheMarkedRowsOfAllViews) {
+  constexpr std::int64_t kRows = 3, kColumns = 5;
+  Context context(device_under_test());
+  Guarded<std::uint8_t, 1> marked({kRows});
+  marked.assign({1, 0, 1});
+  std::vector<std::unique_ptr<Guarded<float, 2>>> rows;
+  std::vector<View<float, 2>> views;
+  for (int i = 0; i < 40; ++i) {
+    rows.push_back(std::make_unique<Guarded<float, 2>>(std::array{kRows, kColumns}, i % 3));
+    rows.back()->fill([&] { return i; });
+    views.push_back(rows.back()->view());
+  }
+  fill_marked_rows<float>(views, marked, -1.0F, context);
+  context.synchronize();
+  for (std::size_t i = 0; i < rows.size(); ++i) {
+    std::vector<double> expected(kRows * kColumns, -1.0);
+    std::fill_n(expected.begin() + kColumns, kColumns, static_cast<double>(i));
+    EXPECT_EQ(rows[i]->values(), expected) << i;
+  }
+}
+
 LONGSTRAND_DEVICE_TEST(Elementwise, AProductGivesEachFactorTheOther) {
   for (const Case& c : kCases) {
     SCOPED_TRACE(c.reason);
