@@ -94,18 +94,18 @@ void Backbone<T>::layer(int index, View<float, 3> residual, View<T, 3> normed, V
 }
 
 template <class T>
-void Backbone<T>::layer_kept(int index, View<float, 3> residual, View<T, 3> hidden, View<float, 2> state,
+void Backbone<T>::layer_kept(int index, View<float, 3> residual, View<const T, 3> below,
+                             const MixerOutput<T>& output, View<float, 2> state,
                              View<const std::int64_t, 1> valid, Arena& keep, Saved& saved, const Trail& trail,
                              Context& context) const {
-  const Arena::Scope scope(context.scratch);
   const Mixer<T>& mixer = *mixers_[index];
-  saved.normed = keep.take<T, 3>(hidden.shape);
-  saved.projected = keep.take<T, 3>({hidden.shape[0], hidden.shape[1], mixer.projected_width()});
-  // Layer 0 has nothing to add: what it takes is what it keeps.
-  saved.residual = index > 0 ? keep.take<float, 3>(residual.shape) : residual;
-  norm(index, residual, index == 0 ? View<const T, 3>{} : hidden, saved.residual, saved.normed, context);
+  saved.normed = keep.take<T, 3>(residual.shape);
+  saved.projected = keep.take<T, 3>({residual.shape[0], residual.shape[1], mixer.projected_width()});
+  // With nothing to add, what the layer takes is what it keeps.
+  saved.residual = below.empty() ? residual : keep.take<float, 3>(residual.shape);
+  norm(index, residual, below, saved.residual, saved.normed, context);
   saved.mixer = mixer.project_and_forward(Direction::forward, saved.normed, saved.projected, state, valid,
-                                          hidden, &keep, trail, context);
+                                          output, &keep, trail, context);
 }
 
 template <class T>
@@ -117,19 +117,6 @@ void Backbone<T>::layer_output(int index, View<float, 3> residual, View<const T,
   norm(index, residual, below, residual, normed, context);
   mixers_[index]->project_and_forward(Direction::forward, normed, {}, state, valid, out, nullptr, trail,
                                       context);
-}
-
-template <class T>
-void Backbone<T>::layer_again(int index, View<float, 3> residual, View<float, 2> state,
-                              View<const std::int64_t, 1> valid, Arena& keep, Saved& saved,
-                              const Trail& trail, Context& context) const {
-  const Mixer<T>& mixer = *mixers_[index];
-  saved.normed = keep.take<T, 3>(residual.shape);
-  saved.projected = keep.take<T, 3>({residual.shape[0], residual.shape[1], mixer.projected_width()});
-  saved.residual = residual;
-  norm(index, residual, {}, residual, saved.normed, context);
-  saved.mixer = mixer.project_and_forward(Direction::forward, saved.normed, saved.projected, state, valid, {},
-                                          &keep, trail, context);
 }
 
 template <class T>

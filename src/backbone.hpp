@@ -70,20 +70,16 @@ class Backbone {
   /// the next layer or, of the last one, the final norm. `trail`: of the mixer's walk.
   void layer(int index, View<float, 3> residual, View<T, 3> normed, View<float, 2> state,
              View<const std::int64_t, 1> valid, const Trail& trail, Context& context) const;
-  /// Keeps what backward needs. hidden in: of the layer before, unread by layer 0; out: of this one. residual
-  /// stays, to be read on the way back, and the next layer takes saved.residual.
-  void layer_kept(int index, View<float, 3> residual, View<T, 3> hidden, View<float, 2> state,
-                  View<const std::int64_t, 1> valid, Arena& keep, Saved& saved, const Trail& trail,
-                  Context& context) const;
-  /// As layer_kept but that nothing is kept: residual receives `below`, the output of the layer before, and
-  /// `out` this layer's.
+  /// Keeps what backward needs. below: the output of the layer before, or empty where `residual` has it, as
+  /// that of layer 0 always has; output may be the same memory. residual stays, to be read on the way back,
+  /// and the next layer takes saved.residual.
+  void layer_kept(int index, View<float, 3> residual, View<const T, 3> below, const MixerOutput<T>& output,
+                  View<float, 2> state, View<const std::int64_t, 1> valid, Arena& keep, Saved& saved,
+                  const Trail& trail, Context& context) const;
+  /// As layer_kept but that nothing is kept, and residual receives `below`.
   void layer_output(int index, View<float, 3> residual, View<const T, 3> below, View<T, 3> out,
                     View<float, 2> state, View<const std::int64_t, 1> valid, const Trail& trail,
                     Context& context) const;
-  /// As layer_kept without an output, of a residual that has all that the layer takes.
-  void layer_again(int index, View<float, 3> residual, View<float, 2> state,
-                   View<const std::int64_t, 1> valid, Arena& keep, Saved& saved, const Trail& trail,
-                   Context& context) const;
   /// The final norm.
   void finish(View<const float, 3> residual, View<const T, 3> hidden, View<float, 3> total, View<T, 3> out,
               Context& context) const;

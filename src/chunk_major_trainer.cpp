@@ -430,6 +430,10 @@ class ChunkMajorTrainer final : public Trainer::Engine {
     if (item.from == kZeroState) fill(state, 0.0F, context);
     if (item.from >= 0) copy(state_of(kept_states_[item.from], layer, slot), state, context);
   }
+  void keep_state(const Slot& slot, const Item& item, int layer, View<float, 2> state,
+                  Context& context) const {
+    if (item.keep != kKeepNone) copy(state, state_of(kept_states_[item.keep], layer, slot), context);
+  }
 
   std::int64_t trail_floats(std::int64_t chunk_tokens) {
     return backbone_.mixer(0).trail_floats(/*lanes=*/1, chunk_tokens, workers_.main_context());
@@ -455,7 +459,7 @@ class ChunkMajorTrainer final : public Trainer::Engine {
       backbone_.layer(layer, slot.residual, slot.normed, state, slot.chunk.valid,
                       trail_of(slot, item, layer, /*walked=*/false), context);
     }
-    if (item.keep != kKeepNone) copy(state, state_of(kept_states_[item.keep], layer, slot), context);
+    keep_state(slot, item, layer, state, context);
   }
 
   /// Of one lane on a CPU: what a layer makes on the way is not kept, and of fewer tokens it stays in cache.
@@ -473,12 +477,18 @@ class ChunkMajorTrainer final : public Trainer::Engine {
   }
 
   void layer_recomputed(Slot& slot, const Item& item, int layer, Context& context) {
+    const View<const T, 3> below = layer == 0 ? View<const T, 3>{} : slot.hidden;
+    layer_kept(slot, item, layer, below, slot.hidden, slot.arena, slot.saved[layer], context);
+    slot.residual = slot.saved[layer].residual;
+  }
+  void layer_kept(Slot& slot, const Item& item, int layer, View<const T, 3> below,
+                  const MixerOutput<T>& output, Arena& keep, typename Backbone<T>::Saved& saved,
+                  Context& context) {
     const Arena::Scope scope(context.scratch);
     const auto state = context.scratch.take<float, 2>({slot.chunk.bundle->lanes(), backbone_.state_floats()});
     load_state(slot, item, layer, state, context);
-    backbone_.layer_kept(layer, slot.residual, slot.hidden, state, slot.chunk.valid, slot.arena,
-                         slot.saved[layer], trail_of(slot, item, layer, /*walked=*/true), context);
-    slot.residual = slot.saved[layer].residual;
+    backbone_.layer_kept(layer, slot.residual, below, output, state, slot.chunk.valid, keep, saved,
+                         trail_of(slot, item, layer, /*walked=*/true), context);
   }
 
   void layer_backward(Slot& slot, int layer, Context& context) {
@@ -498,19 +508,16 @@ class ChunkMajorTrainer final : public Trainer::Engine {
     const View<const T, 3> below = layer == 0 ? View<const T, 3>{} : slot.outputs[layer - 1];
     backbone_.layer_output(layer, slot.residual, below, slot.outputs[layer], state, slot.chunk.valid,
                            trail_of(slot, item, layer, /*walked=*/false), context);
-    if (item.keep != kKeepNone) copy(state, state_of(kept_states_[item.keep], layer, slot), context);
+    keep_state(slot, item, layer, state, context);
   }
 
   /// The layer once more, to have what it keeps, and back.
   void layer_and_back(Slot& slot, const Item& item, int layer, Context& context) {
     Slot& room = slots_.front();
     room.scope.reset();
-    const Arena::Scope keep_scope(room.arena), scope(context.scratch);
-    const auto state = context.scratch.take<float, 2>({slot.chunk.bundle->lanes(), backbone_.state_floats()});
-    load_state(slot, item, layer, state, context);
+    const Arena::Scope scope(room.arena);
     typename Backbone<T>::Saved saved;
-    backbone_.layer_again(layer, slot.residual, state, slot.chunk.valid, room.arena, saved,
-                          trail_of(slot, item, layer, /*walked=*/true), context);
+    layer_kept(slot, item, layer, /*below=*/{}, /*output=*/{}, room.arena, saved, context);
     layer_backward(slot, saved, slot.outputs.back(), layer, context);
     if (layer > 0) subtract<T>(rows<const T>(slot.outputs[layer - 1]), rows(slot.residual), context);
   }
