@@ -55,10 +55,13 @@ void fill(const View<T, Rank>& to, std::type_identity_t<T> value, Context& conte
   if (to.size() == 0) return;
   if (to.packed()) {
     detail::fill_runs(to.data, 1, to.size(), to.size(), value, context);
-  } else if constexpr (Rank == 2) {
-    detail::fill_runs(to.data, to.shape[0], to.shape[1], to.stride[0], value, context);
-  } else if constexpr (Rank > 2) {
-    for (std::int64_t i = 0; i < to.shape[0]; ++i) fill(to.index(i), value, context);
+  } else if constexpr (Rank >= 2) {
+    const auto row = to.index(0);
+    if (row.packed()) {
+      detail::fill_runs(to.data, to.shape[0], row.size(), to.stride[0], value, context);
+    } else {
+      for (std::int64_t i = 0; i < to.shape[0]; ++i) fill(to.index(i), value, context);
+    }
   }
 }
 
