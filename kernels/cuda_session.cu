@@ -201,25 +201,15 @@ void Session::open() {
 
 void Session::close() noexcept {
   if (stream) cudaStreamSynchronize(stream);  // copies out of the staging ring, say
-  cudaFree(counters_);
   cudaFree(blas_workspace);
   if (blas) cublasLtDestroy(blas);
   if (stream) cudaStreamDestroy(stream);
 }
 
 unsigned* Session::counters(std::int64_t count) {
-  if (count > counters_size_) {
-    check(cudaStreamSynchronize(stream), "wait for the device");
-    cudaFree(counters_);
-    counters_ = nullptr;
-    counters_size_ = 0;
-    const std::int64_t size = std::max<std::int64_t>(2 * count, 4096);
-    const auto size_bytes = static_cast<std::size_t>(size) * sizeof(unsigned);
-    check(cudaMalloc(&counters_, size_bytes), "counters");
-    check(cudaMemsetAsync(counters_, 0, size_bytes, stream), "counters");
-    counters_size_ = size;
-  }
-  return counters_;
+  constexpr std::int64_t kFewest = 4096;
+  if (count > counters_.view().size()) counters_ = Array<unsigned, 1>({std::max(2 * count, kFewest)}, device);
+  return counters_.view().data;
 }
 
 Session& session_of(Context& context) {

@@ -50,8 +50,7 @@ class Session {
   void open();
   void close() noexcept;
 
-  unsigned* counters_ = nullptr;
-  std::int64_t counters_size_ = 0;
+  Array<unsigned, 1> counters_;
 };
 
 /// The session of a Context on a CUDA device, made current on the calling thread.
