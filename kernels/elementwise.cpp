@@ -13,11 +13,6 @@ To sum(To a, From b) {
   return static_cast<To>(static_cast<float>(a) + static_cast<float>(b));
 }
 
-template <class From>
-float difference(float a, From b) {
-  return a - static_cast<float>(b);
-}
-
 template <class T>
 T product(T a, T b) {
   return static_cast<T>(static_cast<float>(a) * static_cast<float>(b));
@@ -45,17 +40,6 @@ void add(View<const From, 2> from, View<To, 2> to, Context& context) {
   }
   for (std::int64_t m = 0; m < to.shape[0]; ++m) {
     std::transform(to.at(m), to.at(m) + to.shape[1], from.at(m), to.at(m), sum<To, From>);
-  }
-}
-
-template <class From>
-void subtract(View<const From, 2> from, View<float, 2> to, Context& context) {
-  require_shape<float, 2>("subtract: to", to, from.shape);
-  if constexpr (kCudaBuilt) {
-    if (context.device.kind == DeviceKind::cuda) return cuda::subtract(from, to, context);
-  }
-  for (std::int64_t m = 0; m < to.shape[0]; ++m) {
-    std::transform(to.at(m), to.at(m) + to.shape[1], from.at(m), to.at(m), difference<From>);
   }
 }
 
@@ -115,8 +99,6 @@ template void convert(View<const float, 2>, View<bfloat16, 2>, Context&);
 template void add(View<const float, 2>, View<float, 2>, Context&);
 template void add(View<const bfloat16, 2>, View<bfloat16, 2>, Context&);
 template void add(View<const bfloat16, 2>, View<float, 2>, Context&);
-template void subtract(View<const float, 2>, View<float, 2>, Context&);
-template void subtract(View<const bfloat16, 2>, View<float, 2>, Context&);
 template void multiply(View<const float, 2>, View<float, 2>, Context&);
 template void multiply(View<const bfloat16, 2>, View<bfloat16, 2>, Context&);
 template void multiply_backward(View<const float, 2>, View<const float, 2>, View<const float, 2>,

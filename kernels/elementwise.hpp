@@ -15,9 +15,6 @@ void convert(View<const From, 2> from, View<To, 2> to, Context& context);
 /// to [M, D] += from [M, D]. T to T, or to float.
 template <class From, class To>
 void add(View<const From, 2> from, View<To, 2> to, Context& context);
-/// to [M, D] -= from [M, D]. T to float.
-template <class From>
-void subtract(View<const From, 2> from, View<float, 2> to, Context& context);
 /// to [P] += from [P].
 inline void add(View<const float, 1> from, View<float, 1> to, Context& context) {
   add<float, float>(as_row(from), as_row(to), context);

@@ -47,9 +47,6 @@ struct Packets {
 struct Sum {
   __device__ static float of(float a, float b) { return a + b; }
 };
-struct Difference {
-  __device__ static float of(float a, float b) { return a - b; }
-};
 struct Product {
   __device__ static float of(float a, float b) { return a * b; }
 };
@@ -156,11 +153,6 @@ void add(View<const From, 2> from, View<To, 2> to, Context& context) {
   combine<Sum>(from, to, "add", context);
 }
 
-template <class From>
-void subtract(View<const From, 2> from, View<float, 2> to, Context& context) {
-  combine<Difference>(from, to, "subtract", context);
-}
-
 template <class T>
 void multiply(View<const T, 2> from, View<T, 2> to, Context& context) {
   combine<Product>(from, to, "multiply", context);
@@ -216,8 +208,6 @@ template void convert(View<const float, 2>, View<bfloat16, 2>, Context&);
 template void add(View<const float, 2>, View<float, 2>, Context&);
 template void add(View<const bfloat16, 2>, View<bfloat16, 2>, Context&);
 template void add(View<const bfloat16, 2>, View<float, 2>, Context&);
-template void subtract(View<const float, 2>, View<float, 2>, Context&);
-template void subtract(View<const bfloat16, 2>, View<float, 2>, Context&);
 template void multiply(View<const float, 2>, View<float, 2>, Context&);
 template void multiply(View<const bfloat16, 2>, View<bfloat16, 2>, Context&);
 template void multiply_backward(View<const float, 2>, View<const float, 2>, View<const float, 2>,

@@ -12,8 +12,6 @@ template <class From, class To>
 void convert(View<const From, 2> from, View<To, 2> to, Context& context);
 template <class From, class To>
 void add(View<const From, 2> from, View<To, 2> to, Context& context);
-template <class From>
-void subtract(View<const From, 2> from, View<float, 2> to, Context& context);
 template <class T>
 void multiply(View<const T, 2> from, View<T, 2> to, Context& context);
 template <class T>

@@ -9,7 +9,7 @@ namespace longstrand {
 
 template <class T>
 void rms_norm_forward(View<const float, 2> residual, View<const T, 2> hidden, View<const float, 1> weight,
-                      float epsilon, const RmsNormOutput<T>& output, Context& context) {
+                      float epsilon, const RmsNormOutput<T>& output, Context& context, Hidden change) {
   const auto [rows, channels] = residual.shape;
   require_shape("rms_norm_forward: residual", residual, {rows, channels});
   require_shape("rms_norm_forward: hidden", hidden, {rows, channels}, true);
@@ -18,10 +18,10 @@ void rms_norm_forward(View<const float, 2> residual, View<const T, 2> hidden, Vi
   require_shape("rms_norm_forward: normed", output.normed, {rows, channels});
   if constexpr (kCudaBuilt) {
     if (context.device.kind == DeviceKind::cuda) {
-      return cuda::rms_norm_forward(residual, hidden, weight, epsilon, output, context);
+      return cuda::rms_norm_forward(residual, hidden, weight, epsilon, output, context, change);
     }
   }
-  if constexpr (kCpuBuilt) return cpu::rms_norm_forward(residual, hidden, weight, epsilon, output);
+  if constexpr (kCpuBuilt) return cpu::rms_norm_forward(residual, hidden, weight, epsilon, output, change);
   throw NoCpuBackend();
 }
 
@@ -48,9 +48,9 @@ void rms_norm_backward(View<const float, 2> residual, View<const float, 1> weigh
 }
 
 template void rms_norm_forward(View<const float, 2>, View<const float, 2>, View<const float, 1>, float,
-                               const RmsNormOutput<float>&, Context&);
+                               const RmsNormOutput<float>&, Context&, Hidden);
 template void rms_norm_forward(View<const float, 2>, View<const bfloat16, 2>, View<const float, 1>, float,
-                               const RmsNormOutput<bfloat16>&, Context&);
+                               const RmsNormOutput<bfloat16>&, Context&, Hidden);
 template void rms_norm_backward(View<const float, 2>, View<const float, 1>, float,
                                 const RmsNormGradient<float>&, Context&);
 template void rms_norm_backward(View<const float, 2>, View<const float, 1>, float,

@@ -2,6 +2,8 @@
 //
 //   residual += hidden;   normed = residual / sqrt(mean(residual^2) + epsilon) * weight
 //
+// or, on the way back through a stack of layers, residual -= hidden.
+//
 // On a GPU D is at most 4096; more throws std::logic_error.
 #pragma once
 
@@ -10,16 +12,20 @@
 
 namespace longstrand {
 
+/// What is done with hidden before the residual is normed.
+enum class Hidden { add, subtract };
+
 template <class T>
 struct RmsNormOutput {
-  View<float, 2> residual;  // [M, D]  with hidden added; may be the residual that goes in
+  View<float, 2> residual;  // [M, D]  with hidden added or subtracted; may be the residual that goes in
   View<T, 2> normed;        // [M, D]  may be hidden
 };
 
-/// residual [M, D]; hidden [M, D], or empty where there is nothing to add; weight [D].
+/// residual [M, D]; hidden [M, D], or empty where the residual stays; weight [D].
 template <class T>
 void rms_norm_forward(View<const float, 2> residual, View<const T, 2> hidden, View<const float, 1> weight,
-                      float epsilon, const RmsNormOutput<T>& output, Context& context);
+                      float epsilon, const RmsNormOutput<T>& output, Context& context,
+                      Hidden change = Hidden::add);
 
 template <class T>
 struct RmsNormGradient {

@@ -24,15 +24,16 @@ float inverse_rms(float sum_of_squares, std::int64_t count, float epsilon) {
   return 1.0F / std::sqrt(sum_of_squares / static_cast<float>(count) + epsilon);
 }
 
-/// total = residual + hidden, count elements of each; returns the sum of its squares. `total` may be
+/// total = residual + sign hidden, count elements of each; returns the sum of its squares. `total` may be
 /// `residual`; `hidden` may be null.
 template <class T>
-float add_and_sum_squares(const float* residual, const T* hidden, std::int64_t count, float* total) {
+float add_and_sum_squares(const float* residual, const T* hidden, float sign, std::int64_t count,
+                          float* total) {
   const bool changes = hidden != nullptr || total != residual;
   FloatVec squares = set(0.0F);
   for (std::int64_t d = 0; d < count; d += kLanes) {
     FloatVec r = load(residual + d, count - d);
-    if (hidden != nullptr) r = hn::Add(r, load(hidden + d, count - d));
+    if (hidden != nullptr) r = hn::MulAdd(set(sign), load(hidden + d, count - d), r);
     if (changes) store(r, total + d, count - d);
     squares = hn::MulAdd(r, r, squares);
   }
@@ -41,12 +42,13 @@ float add_and_sum_squares(const float* residual, const T* hidden, std::int64_t c
 
 template <class T>
 void forward(View<const float, 2> residual, View<const T, 2> hidden, View<const float, 1> weight,
-             float epsilon, const RmsNormOutput<T>& output) {
+             float epsilon, const RmsNormOutput<T>& output, Hidden change) {
   const auto [rows, channels] = residual.shape;
+  const float sign = change == Hidden::add ? 1.0F : -1.0F;
   for (std::int64_t m = 0; m < rows; ++m) {
     float* r = output.residual.at(m);
     const float squares =
-        add_and_sum_squares(residual.at(m), hidden.empty() ? nullptr : hidden.at(m), channels, r);
+        add_and_sum_squares(residual.at(m), hidden.empty() ? nullptr : hidden.at(m), sign, channels, r);
     const FloatVec s = set(inverse_rms(squares, channels, epsilon));
     for (std::int64_t d = 0; d < channels; d += kLanes) {
       const std::int64_t left = channels - d;
@@ -110,14 +112,15 @@ HWY_EXPORT(backward_bfloat16);
 
 template <>
 void rms_norm_forward(View<const float, 2> residual, View<const float, 2> hidden, View<const float, 1> weight,
-                      float epsilon, const RmsNormOutput<float>& output) {
-  HWY_DYNAMIC_DISPATCH(forward_float)(residual, hidden, weight, epsilon, output);
+                      float epsilon, const RmsNormOutput<float>& output, Hidden change) {
+  HWY_DYNAMIC_DISPATCH(forward_float)(residual, hidden, weight, epsilon, output, change);
 }
 
 template <>
 void rms_norm_forward(View<const float, 2> residual, View<const bfloat16, 2> hidden,
-                      View<const float, 1> weight, float epsilon, const RmsNormOutput<bfloat16>& output) {
-  HWY_DYNAMIC_DISPATCH(forward_bfloat16)(residual, hidden, weight, epsilon, output);
+                      View<const float, 1> weight, float epsilon, const RmsNormOutput<bfloat16>& output,
+                      Hidden change) {
+  HWY_DYNAMIC_DISPATCH(forward_bfloat16)(residual, hidden, weight, epsilon, output, change);
 }
 
 template <>

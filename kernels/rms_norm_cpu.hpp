@@ -7,7 +7,7 @@ namespace longstrand::cpu {
 
 template <class T>
 void rms_norm_forward(View<const float, 2> residual, View<const T, 2> hidden, View<const float, 1> weight,
-                      float epsilon, const RmsNormOutput<T>& output);
+                      float epsilon, const RmsNormOutput<T>& output, Hidden change);
 
 template <class T>
 void rms_norm_backward(View<const float, 2> residual, View<const float, 1> weight, float epsilon,

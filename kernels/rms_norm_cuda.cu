@@ -60,6 +60,7 @@ struct ForwardOperands {
   std::int64_t residual_stride;
   const T* hidden;  // may be null
   std::int64_t hidden_stride;
+  float sign;  // of hidden
   const float* weight;
   float* total;  // may be residual
   std::int64_t total_stride;
@@ -89,7 +90,7 @@ __global__ void __launch_bounds__(L::threads) forward_kernel(ForwardOperands<T> 
 #pragma unroll
     for (int p = 0; p < L::packets; ++p) {
 #pragma unroll
-      for (int i = 0; i < kElements; ++i) r[p][i] += h[p][i];
+      for (int i = 0; i < kElements; ++i) r[p][i] += op.sign * h[p][i];
     }
   }
   if (op.hidden != nullptr || op.total != op.residual) {
@@ -216,7 +217,7 @@ __global__ void __launch_bounds__(L::threads, L::blocks) backward_kernel(Backwar
 
 template <class T>
 void rms_norm_forward(View<const float, 2> residual, View<const T, 2> hidden, View<const float, 1> weight,
-                      float epsilon, const RmsNormOutput<T>& output, Context& context) {
+                      float epsilon, const RmsNormOutput<T>& output, Context& context, Hidden change) {
   const auto [rows, channels] = residual.shape;
   if (rows == 0) return;
   const ForwardOperands<T> op{.rows = rows,
@@ -226,6 +227,7 @@ void rms_norm_forward(View<const float, 2> residual, View<const T, 2> hidden, Vi
                               .residual_stride = residual.stride[0],
                               .hidden = hidden.data,
                               .hidden_stride = hidden.stride[0],
+                              .sign = change == Hidden::add ? 1.0F : -1.0F,
                               .weight = weight.data,
                               .total = output.residual.data,
                               .total_stride = output.residual.stride[0],
@@ -278,9 +280,9 @@ void rms_norm_backward(View<const float, 2> residual, View<const float, 1> weigh
 }
 
 template void rms_norm_forward(View<const float, 2>, View<const float, 2>, View<const float, 1>, float,
-                               const RmsNormOutput<float>&, Context&);
+                               const RmsNormOutput<float>&, Context&, Hidden);
 template void rms_norm_forward(View<const float, 2>, View<const bfloat16, 2>, View<const float, 1>, float,
-                               const RmsNormOutput<bfloat16>&, Context&);
+                               const RmsNormOutput<bfloat16>&, Context&, Hidden);
 template void rms_norm_backward(View<const float, 2>, View<const float, 1>, float,
                                 const RmsNormGradient<float>&, Context&);
 template void rms_norm_backward(View<const float, 2>, View<const float, 1>, float,

@@ -3,7 +3,6 @@
 #include <algorithm>
 
 #include "kernels/embedding.hpp"
-#include "kernels/rms_norm.hpp"
 #include "kernels/transfer.hpp"
 
 namespace longstrand {
@@ -73,9 +72,9 @@ void Backbone<T>::embed(View<const std::uint8_t, 2> tokens, View<float, 3> resid
 
 template <class T>
 void Backbone<T>::norm(int index, View<const float, 3> residual, View<const T, 3> hidden,
-                       View<float, 3> total, View<T, 3> normed, Context& context) const {
+                       View<float, 3> total, View<T, 3> normed, Context& context, Hidden change) const {
   rms_norm_forward<T>(rows(residual), rows(hidden), norm_weights_[index], norm_epsilon_,
-                      {rows(total), rows(normed)}, context);
+                      {rows(total), rows(normed)}, context, change);
 }
 
 template <class T>
@@ -94,16 +93,11 @@ void Backbone<T>::layer(int index, View<float, 3> residual, View<T, 3> normed, V
 }
 
 template <class T>
-void Backbone<T>::layer_kept(int index, View<float, 3> residual, View<const T, 3> below,
-                             const MixerOutput<T>& output, View<float, 2> state,
-                             View<const std::int64_t, 1> valid, Arena& keep, Saved& saved, const Trail& trail,
+void Backbone<T>::layer_kept(int index, Saved& saved, const MixerOutput<T>& output, View<float, 2> state,
+                             View<const std::int64_t, 1> valid, Arena& keep, const Trail& trail,
                              Context& context) const {
   const Mixer<T>& mixer = *mixers_[index];
-  saved.normed = keep.take<T, 3>(residual.shape);
-  saved.projected = keep.take<T, 3>({residual.shape[0], residual.shape[1], mixer.projected_width()});
-  // With nothing to add, what the layer takes is what it keeps.
-  saved.residual = below.empty() ? residual : keep.take<float, 3>(residual.shape);
-  norm(index, residual, below, saved.residual, saved.normed, context);
+  saved.projected = keep.take<T, 3>({saved.normed.shape[0], saved.normed.shape[1], mixer.projected_width()});
   saved.mixer = mixer.project_and_forward(Direction::forward, saved.normed, saved.projected, state, valid,
                                           output, &keep, trail, context);
 }

@@ -20,6 +20,7 @@
 
 #include "kernels/linear.hpp"
 #include "kernels/memory.hpp"
+#include "kernels/rms_norm.hpp"
 #include "src/mixer.hpp"
 #include "src/model.hpp"
 
@@ -46,10 +47,9 @@ class Backbone {
   /// About what all layers keep of a token for backward.
   std::int64_t saved_bytes_per_token() const;
 
-  /// What backward needs of one layer and chunk; it lies in the arena given as `keep`, but for the residual
-  /// of layer 0.
+  /// What backward needs of one layer and chunk.
   struct Saved {
-    View<float, 3> residual;
+    View<const float, 3> residual;
     View<T, 3> normed, projected;
     std::unique_ptr<typename Mixer<T>::Saved> mixer;
   };
@@ -60,23 +60,22 @@ class Backbone {
   /// And norms it for layer 0.
   void embed(View<const std::uint8_t, 2> tokens, View<float, 3> residual, View<T, 3> normed,
              Context& context) const;
-  /// `total` receives the residual with hidden added, and may be `residual`; hidden is empty where there is
-  /// nothing to add. normed = RMSNorm(total), with the layer's weight or, for index layers(), the final one.
+  /// `total` receives the residual with hidden added or subtracted, and may be `residual`, which stays where
+  /// hidden is empty. normed = RMSNorm(total), with the layer's weight or, for index layers(), the final one.
   void norm(int index, View<const float, 3> residual, View<const T, 3> hidden, View<float, 3> total,
-            View<T, 3> normed, Context& context) const;
+            View<T, 3> normed, Context& context, Hidden change = Hidden::add) const;
   /// What brings the output of layer index - 1 into `residual` and norms that as norm(index, ...) does.
   ResidualNorm<T> residual_norm(int index, View<float, 3> residual, View<T, 3> normed) const;
   /// residual in: what the layer takes; out: with its output added. normed: of the same, out by the norm of
   /// the next layer or, of the last one, the final norm. `trail`: of the mixer's walk.
   void layer(int index, View<float, 3> residual, View<T, 3> normed, View<float, 2> state,
              View<const std::int64_t, 1> valid, const Trail& trail, Context& context) const;
-  /// Keeps what backward needs. below: the output of the layer before, or empty where `residual` has it, as
-  /// that of layer 0 always has; output may be the same memory. residual stays, to be read on the way back,
-  /// and the next layer takes saved.residual.
-  void layer_kept(int index, View<float, 3> residual, View<const T, 3> below, const MixerOutput<T>& output,
-                  View<float, 2> state, View<const std::int64_t, 1> valid, Arena& keep, Saved& saved,
-                  const Trail& trail, Context& context) const;
-  /// As layer_kept but that nothing is kept, and residual receives `below`.
+  /// Of saved.residual and saved.normed, which norm() has made; the rest of `saved`, what backward needs
+  /// besides, goes to `keep`.
+  void layer_kept(int index, Saved& saved, const MixerOutput<T>& output, View<float, 2> state,
+                  View<const std::int64_t, 1> valid, Arena& keep, const Trail& trail, Context& context) const;
+  /// below: the output of the layer before, which residual receives, or empty where it has it, as that of
+  /// layer 0 always has.
   void layer_output(int index, View<float, 3> residual, View<const T, 3> below, View<T, 3> out,
                     View<float, 2> state, View<const std::int64_t, 1> valid, const Trail& trail,
                     Context& context) const;

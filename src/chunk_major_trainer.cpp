@@ -14,7 +14,6 @@
 #include <deque>
 #include <optional>
 
-#include "kernels/elementwise.hpp"
 #include "kernels/transfer.hpp"
 #include "kernels/wavefront.hpp"
 #include "src/training_head.hpp"
@@ -477,17 +476,20 @@ class ChunkMajorTrainer final : public Trainer::Engine {
   }
 
   void layer_recomputed(Slot& slot, const Item& item, int layer, Context& context) {
+    typename Backbone<T>::Saved& saved = slot.saved[layer];
     const View<const T, 3> below = layer == 0 ? View<const T, 3>{} : slot.hidden;
-    layer_kept(slot, item, layer, below, slot.hidden, slot.arena, slot.saved[layer], context);
-    slot.residual = slot.saved[layer].residual;
+    const View<float, 3> residual = layer == 0 ? slot.residual : take_rows<float>(slot);
+    saved.normed = take_rows<T>(slot);
+    backbone_.norm(layer, slot.residual, below, residual, saved.normed, context);
+    saved.residual = slot.residual = residual;
+    layer_kept(slot, item, layer, saved, slot.hidden, slot.arena, context);
   }
-  void layer_kept(Slot& slot, const Item& item, int layer, View<const T, 3> below,
-                  const MixerOutput<T>& output, Arena& keep, typename Backbone<T>::Saved& saved,
-                  Context& context) {
+  void layer_kept(Slot& slot, const Item& item, int layer, typename Backbone<T>::Saved& saved,
+                  const MixerOutput<T>& output, Arena& keep, Context& context) {
     const Arena::Scope scope(context.scratch);
     const auto state = context.scratch.take<float, 2>({slot.chunk.bundle->lanes(), backbone_.state_floats()});
     load_state(slot, item, layer, state, context);
-    backbone_.layer_kept(layer, slot.residual, below, output, state, slot.chunk.valid, keep, saved,
+    backbone_.layer_kept(layer, saved, output, state, slot.chunk.valid, keep,
                          trail_of(slot, item, layer, /*walked=*/true), context);
   }
 
@@ -511,15 +513,19 @@ class ChunkMajorTrainer final : public Trainer::Engine {
     keep_state(slot, item, layer, state, context);
   }
 
-  /// The layer once more, to have what it keeps, and back.
+  /// The layer once more, to have what it keeps, and back. All but the last one find their output added to
+  /// the residual.
   void layer_and_back(Slot& slot, const Item& item, int layer, Context& context) {
     Slot& room = slots_.front();
     room.scope.reset();
     const Arena::Scope scope(room.arena);
+    const View<const T, 3> added = layer + 1 == backbone_.layers() ? View<const T, 3>{} : slot.outputs[layer];
     typename Backbone<T>::Saved saved;
-    layer_kept(slot, item, layer, /*below=*/{}, /*output=*/{}, room.arena, saved, context);
+    saved.residual = slot.residual;
+    saved.normed = room.arena.template take<T, 3>(slot.residual.shape);
+    backbone_.norm(layer, slot.residual, added, slot.residual, saved.normed, context, Hidden::subtract);
+    layer_kept(slot, item, layer, saved, /*output=*/{}, room.arena, context);
     layer_backward(slot, saved, slot.outputs.back(), layer, context);
-    if (layer > 0) subtract<T>(rows<const T>(slot.outputs[layer - 1]), rows(slot.residual), context);
   }
 
   Workers workers_;

@@ -204,7 +204,7 @@ void LayerSweep<T>::norm(int index) {
   const View<const T, 4> below = index == 0 ? View<const T, 4>{} : layers_[index - 1].hidden;
   if (!exchanges_residuals_) {
     for_each_chunk([&](std::int64_t chunk, int, Context& context) {
-      norm_chunk(index, chunk, below.index(chunk), context);
+      norm_chunk(index, chunk, below.index(chunk), Hidden::add, context);
     });
     return;
   }
@@ -214,13 +214,15 @@ void LayerSweep<T>::norm(int index) {
     });
   }
   exchange_strands(residual_, sheet_.length, context());
-  for_each_chunk([&](std::int64_t chunk, int, Context& context) { norm_chunk(index, chunk, {}, context); });
+  for_each_chunk(
+      [&](std::int64_t chunk, int, Context& context) { norm_chunk(index, chunk, {}, Hidden::add, context); });
 }
 
 /// And what follows from the normed rows for both directions.
 template <class T>
-void LayerSweep<T>::norm_chunk(int index, std::int64_t chunk, View<const T, 3> below, Context& context) {
-  backbone_.norm(index, residual(chunk), below, residual(chunk), normed_.index(chunk), context);
+void LayerSweep<T>::norm_chunk(int index, std::int64_t chunk, View<const T, 3> hidden, Hidden change,
+                               Context& context) {
+  backbone_.norm(index, residual(chunk), hidden, residual(chunk), normed_.index(chunk), context, change);
   if (projected_.empty() || !inner_.empty()) return;
   backbone_.mixer(index).project(Direction::forward, normed_.index(chunk), projected_.index(chunk), context);
 }
@@ -392,8 +394,7 @@ void LayerSweep<T>::leave_layer(int index) {
     if (exchanges_residuals_) {
       convert<float, T>(rows<const float>(d_residual(chunk)), rows(d_out_[0].index(chunk)), context);
     }
-    subtract<T>(rows<const T>(layers_[index - 1].hidden.index(chunk)), rows(residual(chunk)), context);
-    norm_chunk(index - 1, chunk, {}, context);
+    norm_chunk(index - 1, chunk, layers_[index - 1].hidden.index(chunk), Hidden::subtract, context);
   });
 }
 

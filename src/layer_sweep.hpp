@@ -85,7 +85,7 @@ class LayerSweep {
   void take_outputs(bool for_backward);
   Layer take_layer(bool for_backward);
   void norm(int index);
-  void norm_chunk(int index, std::int64_t chunk, View<const T, 3> below, Context& context);
+  void norm_chunk(int index, std::int64_t chunk, View<const T, 3> hidden, Hidden change, Context& context);
   View<const T, 3> projected(int index, Direction direction, std::int64_t chunk, Arena& arena,
                              Context& context) const;
   Trail trail(int index, Direction direction, std::int64_t chunk, bool walked) const;

@@ -1,5 +1,7 @@
 #include <gtest/gtest.h>
 
+#include <optional>
+
 #include "kernels/rms_norm.hpp"
 #include "tests/support/central_difference.hpp"
 #include "tests/support/each_target.hpp"
@@ -54,27 +56,27 @@ struct Operands {
   Context context{device_under_test()};
 };
 
-void add(const Doubles& from, Doubles& to) {
-  for (std::size_t i = 0; i < to.size(); ++i) to[i] += from.at(i);
+void add(const Doubles& from, Doubles& to, double sign = 1) {
+  for (std::size_t i = 0; i < to.size(); ++i) to[i] += sign * from.at(i);
 }
 
 enum class Outputs { in_place, apart };
 
 template <class T>
-void check_forward(const Case& c, bool with_hidden, Outputs where) {
+void check_forward(const Case& c, std::optional<Hidden> change, Outputs where) {
   Operands op(c);
   Guarded<T, 2> hidden({c.rows, c.channels}, c.gap + 1);
   hidden.fill([&] { return op.random.normal(0, c.scale); });
   Doubles total = op.residual.values();
-  if (with_hidden) add(hidden.values(), total);
+  if (change) add(hidden.values(), total, *change == Hidden::add ? 1 : -1);
   Guarded<float, 2> total_apart({c.rows, c.channels}, c.gap + 2);
   Guarded<T, 2> normed_apart({c.rows, c.channels}, c.gap);
   const bool in_place = where == Outputs::in_place;
   Guarded<float, 2>& total_out = in_place ? op.residual : total_apart;
-  Guarded<T, 2>& normed = in_place && with_hidden ? hidden : normed_apart;
+  Guarded<T, 2>& normed = in_place && change ? hidden : normed_apart;
   const Doubles before = op.residual.values();
-  rms_norm_forward<T>(op.residual, with_hidden ? View<const T, 2>(hidden) : View<const T, 2>(), op.weight,
-                      kEpsilon, {total_out, normed}, op.context);
+  rms_norm_forward<T>(op.residual, change ? View<const T, 2>(hidden) : View<const T, 2>(), op.weight,
+                      kEpsilon, {total_out, normed}, op.context, change.value_or(Hidden::add));
   expect_near("residual", total_out.values(), total, tolerance::kForward);
   expect_near("normed", normed.values(), reference::rms_norm(op.after(total)), forward_tolerance<T>());
   if (!in_place) {
@@ -108,9 +110,11 @@ LONGSTRAND_DEVICE_TEST(RmsNorm, AgreesWithTheReference) {
     for (const Case& each : kCases) {
       SCOPED_TRACE(each.reason);
       for (const Outputs where : {Outputs::in_place, Outputs::apart}) {
-        check_forward<float>(each, true, where);
-        check_forward<float>(each, false, where);
-        check_forward<bfloat16>(each, true, where);
+        for (const auto change : {Hidden::add, Hidden::subtract}) {
+          check_forward<float>(each, change, where);
+          check_forward<bfloat16>(each, change, where);
+        }
+        check_forward<float>(each, std::nullopt, where);
       }
       check_backward<float>(each);
       check_backward<bfloat16>(each);
