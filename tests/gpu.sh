@@ -60,7 +60,7 @@ say "tested far offsets"
 if [ "$sanitize" = 1 ]; then
   # Whole case tables, without those that are long, or make CUDA return errors, by intent. A tool takes a core
   # and little of the GPU: many at a time.
-  export folder GTEST_TOTAL_SHARDS=4
+  export folder GTEST_TOTAL_SHARDS=16
   export short_test_kernels='*Cuda.*-FarOffsets*:*TakesAnyNumberOfRows:*AnySplit*:*GivesTheSame*'
   short_test_kernels+=':*AFailedRecording*'
   short_test_src='*Cuda*-*AnySplit*:*LayerByLayer*:*ManyTokens*:*ManyLevels*:*ThirtySteps*:*RecordsOfAStream*'
@@ -87,9 +87,10 @@ if [ "$sanitize" = 1 ]; then
   }
   export -f sanitize_shard
   {
-    printf 'racecheck test_kernels %s\n' {0..3} # the longest first
-    for tool in initcheck memcheck synccheck; do printf "$tool test_src %s\n" {0..3}; done
-    for tool in initcheck memcheck synccheck; do printf "$tool test_kernels %s\n" {0..3}; done
+    printf 'racecheck test_kernels %s\n' {0..15} # the longest first
+    for program in test_src test_kernels; do
+      for tool in initcheck memcheck synccheck; do printf "$tool $program %s\n" {0..15}; done
+    done
   } | xargs --max-procs $((threads < 16 ? threads : 16)) --max-args 3 bash -c 'sanitize_shard "$@"' _ || failed=1
   unset GTEST_TOTAL_SHARDS
   say "sanitized"
