@@ -12,8 +12,8 @@
 
 namespace longstrand {
 
-/// What is done with hidden before the residual is normed.
-enum class Hidden { add, subtract };
+/// What is done with hidden before the residual is normed: its sign.
+enum class Hidden : std::int8_t { add = 1, subtract = -1 };
 
 template <class T>
 struct RmsNormOutput {

@@ -44,7 +44,7 @@ template <class T>
 void forward(View<const float, 2> residual, View<const T, 2> hidden, View<const float, 1> weight,
              float epsilon, const RmsNormOutput<T>& output, Hidden change) {
   const auto [rows, channels] = residual.shape;
-  const float sign = change == Hidden::add ? 1.0F : -1.0F;
+  const auto sign = static_cast<float>(change);
   for (std::int64_t m = 0; m < rows; ++m) {
     float* r = output.residual.at(m);
     const float squares =

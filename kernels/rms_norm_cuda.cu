@@ -227,7 +227,7 @@ void rms_norm_forward(View<const float, 2> residual, View<const T, 2> hidden, Vi
                               .residual_stride = residual.stride[0],
                               .hidden = hidden.data,
                               .hidden_stride = hidden.stride[0],
-                              .sign = change == Hidden::add ? 1.0F : -1.0F,
+                              .sign = static_cast<float>(change),
                               .weight = weight.data,
                               .total = output.residual.data,
                               .total_stride = output.residual.stride[0],

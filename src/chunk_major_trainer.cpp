@@ -178,7 +178,7 @@ class ChunkMajorTrainer final : public Trainer::Engine {
     return end;
   }
 
-  /// A layer's input is, on the way back, the residual behind it less what the layer before put out.
+  /// A layer's input is, on the way back, the residual behind it less what it put out itself.
   void backpropagate_by_layers(std::int64_t bundle) {
     Context& context = this->context();
     const std::int64_t chunks = bundles_[bundle].chunks();
@@ -343,7 +343,8 @@ class ChunkMajorTrainer final : public Trainer::Engine {
                     } else if (stage == head_stage) {
                       head_->backward(slot.chunk, slot.residual, slot.hidden, slot.d_residual, context);
                     } else if (stage < last_stage) {
-                      layer_backward(slot, last_stage - 1 - stage, context);
+                      const int layer = last_stage - 1 - stage;
+                      layer_backward(slot, slot.saved[layer], slot.hidden, layer, context);
                     } else {
                       backbone_.embed_backward(slot.chunk.tokens, slot.d_residual, *gradients_, context);
                     }
@@ -493,9 +494,6 @@ class ChunkMajorTrainer final : public Trainer::Engine {
                          trail_of(slot, item, layer, /*walked=*/true), context);
   }
 
-  void layer_backward(Slot& slot, int layer, Context& context) {
-    layer_backward(slot, slot.saved[layer], slot.hidden, layer, context);
-  }
   void layer_backward(Slot& slot, const typename Backbone<T>::Saved& saved, View<T, 3> d_hidden, int layer,
                       Context& context) {
     const View<float, 2> d_state = state_of(d_state_, layer, slot);

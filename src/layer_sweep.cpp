@@ -201,21 +201,19 @@ void LayerSweep<T>::forward(const SheetView& sheet, int layers, bool for_backwar
 
 template <class T>
 void LayerSweep<T>::norm(int index) {
-  const View<const T, 4> below = index == 0 ? View<const T, 4>{} : layers_[index - 1].hidden;
-  if (!exchanges_residuals_) {
-    for_each_chunk([&](std::int64_t chunk, int, Context& context) {
-      norm_chunk(index, chunk, below.index(chunk), Hidden::add, context);
-    });
-    return;
+  View<const T, 4> below = index == 0 ? View<const T, 4>{} : layers_[index - 1].hidden;
+  if (exchanges_residuals_) {
+    if (index > 0) {
+      for_each_chunk([&](std::int64_t chunk, int, Context& context) {
+        add<T>(rows(below.index(chunk)), rows(residual(chunk)), context);
+      });
+      below = {};
+    }
+    exchange_strands(residual_, sheet_.length, context());
   }
-  if (index > 0) {
-    for_each_chunk([&](std::int64_t chunk, int, Context& context) {
-      add<T>(rows(below.index(chunk)), rows(residual(chunk)), context);
-    });
-  }
-  exchange_strands(residual_, sheet_.length, context());
-  for_each_chunk(
-      [&](std::int64_t chunk, int, Context& context) { norm_chunk(index, chunk, {}, Hidden::add, context); });
+  for_each_chunk([&](std::int64_t chunk, int, Context& context) {
+    norm_chunk(index, chunk, below.index(chunk), Hidden::add, context);
+  });
 }
 
 /// And what follows from the normed rows for both directions.
